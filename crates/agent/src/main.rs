@@ -1,0 +1,3 @@
+//! The in-sandbox agent (envd protocol).
+
+fn main() {}

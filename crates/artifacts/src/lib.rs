@@ -1,0 +1,1 @@
+//! Bytes: layers, root file systems, stock templates, scratch disks.

@@ -1,0 +1,1 @@
+//! What should exist and where: desired state, placement, expiry, reconciler.

@@ -1,0 +1,1 @@
+//! Rows behind one trait: SQLite and PostgreSQL.

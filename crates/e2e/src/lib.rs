@@ -1,0 +1,1 @@
+//! The product through the real SDKs and over the real wire.

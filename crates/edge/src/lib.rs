@@ -1,0 +1,1 @@
+//! Sandbox traffic: listen, route, forward, upgrade, error pages.

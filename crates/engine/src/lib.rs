@@ -1,0 +1,1 @@
+//! How a guest is run: gVisor, and a fake that passes the same suite.

@@ -1,0 +1,1 @@
+//! One sandbox's network: slots, namespaces, links, nftables, DNS forwarder.

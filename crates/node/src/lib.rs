@@ -1,0 +1,1 @@
+//! Everything on one host: one task per sandbox, journal, adoption.

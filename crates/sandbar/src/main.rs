@@ -1,0 +1,3 @@
+//! The Sandbar server and command line.
+
+fn main() {}

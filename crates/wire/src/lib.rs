@@ -1,0 +1,1 @@
+//! What others see: E2B bodies, messages, host grammar, tokens, error texts.

@@ -1,0 +1,3 @@
+//! Builds guest programs, runs suites, checks import directions.
+
+fn main() {}
