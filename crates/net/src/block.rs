@@ -41,10 +41,7 @@ impl Block {
 
     /// All blocks there are.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        RANGE
-            .subnets(BLOCK_PREFIX)
-            .expect("a block is smaller than the range")
-            .map(Self)
+        RANGE.subnets(BLOCK_PREFIX).expect("a block is smaller than the range").map(Self)
     }
 
     /// The block as a network.
@@ -81,9 +78,7 @@ impl FromStr for Block {
     type Err = BlockError;
 
     fn from_str(text: &str) -> Result<Self, BlockError> {
-        Self::all()
-            .find(|block| block.to_string() == text)
-            .ok_or_else(|| BlockError(text.to_owned()))
+        Self::all().find(|block| block.to_string() == text).ok_or_else(|| BlockError(text.to_owned()))
     }
 }
 
@@ -107,10 +102,7 @@ mod tests {
     #[test]
     fn a_block_is_read_back() {
         let block = Block::all().nth(3).expect("there are 32");
-        assert_eq!(
-            block.to_string().parse::<Block>().expect("what was written"),
-            block
-        );
+        assert_eq!(block.to_string().parse::<Block>().expect("what was written"), block);
         assert!("10.0.0.0/20".parse::<Block>().is_err());
         assert!("198.18.1.0/20".parse::<Block>().is_err());
     }

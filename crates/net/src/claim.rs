@@ -32,20 +32,13 @@ pub(crate) enum ClaimError {
     Held(InstanceId),
     /// Another data directory has the same instance id.
     #[error("instance {instance} belongs to {data_dir}")]
-    Taken {
-        instance: InstanceId,
-        data_dir: Utf8PathBuf,
-    },
+    Taken { instance: InstanceId, data_dir: Utf8PathBuf },
     /// Every block is claimed, or its addresses are in use on this host.
     #[error("all blocks of addresses are in use")]
     NoBlock,
     /// The runtime directory does not work.
     #[error("{doing} {path}")]
-    Io {
-        doing: &'static str,
-        path: Utf8PathBuf,
-        source: io::Error,
-    },
+    Io { doing: &'static str, path: Utf8PathBuf, source: io::Error },
 }
 
 /// Who claims.
@@ -104,18 +97,11 @@ impl Registry {
     /// Waits for the lock; whoever has it keeps it for milliseconds.
     pub(crate) fn lock(runtime_dir: &Utf8Path) -> Result<Self, ClaimError> {
         let dir = runtime_dir.join("blocks");
-        let failed = |doing, source| ClaimError::Io {
-            doing,
-            path: dir.clone(),
-            source,
-        };
+        let failed = |doing, source| ClaimError::Io { doing, path: dir.clone(), source };
         loop {
             fs::create_dir_all(&dir).map_err(|source| failed("create directory", source))?;
             let file = File::open(&dir).map_err(|source| failed("open directory", source))?;
-            let opened = file
-                .metadata()
-                .map_err(|source| failed("look at directory", source))?
-                .ino();
+            let opened = file.metadata().map_err(|source| failed("look at directory", source))?.ino();
             let lock = Flock::lock(file, FlockArg::LockExclusive)
                 .map_err(|(_, errno)| failed("lock directory", errno.into()))?;
             // The last instance to close removes the directory; a lock on what was removed is worth nothing.
@@ -144,20 +130,13 @@ impl Registry {
     ) -> Result<Claim, ClaimError> {
         let mut taken = Vec::new();
         for entry in self.entries()? {
-            let is_ours = entry
-                .owner
-                .as_ref()
-                .is_some_and(|other| other.instance == owner.instance);
+            let is_ours = entry.owner.as_ref().is_some_and(|other| other.instance == owner.instance);
             match (try_lock(&entry.path)?, &entry.owner) {
                 (None, Some(other)) if is_ours && other.data_dir == owner.data_dir => {
                     return Err(ClaimError::Held(owner.instance.clone()));
                 }
                 (Some(lock), Some(other)) if is_ours && other.data_dir == owner.data_dir => {
-                    return Ok(Claim {
-                        block: entry.block,
-                        path: entry.path,
-                        _lock: lock,
-                    });
+                    return Ok(Claim { block: entry.block, path: entry.path, _lock: lock });
                 }
                 (lock, Some(other)) if is_ours && (lock.is_none() || other.data_dir.exists()) => {
                     let Owner { instance, data_dir } = other.clone();
@@ -197,11 +176,7 @@ impl Registry {
     fn create(&self, block: Block, owner: &Owner) -> Result<Claim, ClaimError> {
         // A slash cannot be in a file name.
         let path = self.dir.join(block.to_string().replace('/', "-"));
-        let failed = |doing, source| ClaimError::Io {
-            doing,
-            path: path.clone(),
-            source,
-        };
+        let failed = |doing, source| ClaimError::Io { doing, path: path.clone(), source };
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -209,38 +184,22 @@ impl Registry {
             .map_err(|source| failed("create claim", source))?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| failed("lock claim", errno.into()))?;
-        let record = Record {
-            version: 1,
-            instance: owner.instance.to_string(),
-            data_dir: owner.data_dir.clone(),
-        };
+        let record =
+            Record { version: 1, instance: owner.instance.to_string(), data_dir: owner.data_dir.clone() };
         let text = serde_json::to_string(&record).expect("a record has no map with keys that are not text");
-        lock.write_all(text.as_bytes())
-            .map_err(|source| failed("write claim", source))?;
-        Ok(Claim {
-            block,
-            path,
-            _lock: lock,
-        })
+        lock.write_all(text.as_bytes()).map_err(|source| failed("write claim", source))?;
+        Ok(Claim { block, path, _lock: lock })
     }
 
     fn entries(&self) -> Result<Vec<Entry>, ClaimError> {
-        let failed = |source| ClaimError::Io {
-            doing: "list",
-            path: self.dir.clone(),
-            source,
-        };
+        let failed = |source| ClaimError::Io { doing: "list", path: self.dir.clone(), source };
         let mut entries = Vec::new();
         for file in self.dir.read_dir_utf8().map_err(failed)? {
             let file = file.map_err(failed)?;
             // What is not named after a block is not a claim.
             if let Ok(block) = file.file_name().replace('-', "/").parse() {
                 let path = file.into_path();
-                entries.push(Entry {
-                    block,
-                    owner: read_owner(&path)?,
-                    path,
-                });
+                entries.push(Entry { block, owner: read_owner(&path)?, path });
             }
         }
         Ok(entries)
@@ -262,30 +221,19 @@ impl Sighting {
 
 /// The owner a claim names; `None` when its text is not one of ours.
 fn read_owner(path: &Utf8Path) -> Result<Option<Owner>, ClaimError> {
-    let failed = |source| ClaimError::Io {
-        doing: "read claim",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| ClaimError::Io { doing: "read claim", path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(file, RECORD_MAX), &mut text).map_err(failed)?;
     Ok(serde_json::from_str(&text).ok().and_then(|record: Record| {
         let instance = record.instance.parse().ok()?;
-        Some(Owner {
-            instance,
-            data_dir: record.data_dir,
-        })
+        Some(Owner { instance, data_dir: record.data_dir })
     }))
 }
 
 /// `None` when somebody else has the lock.
 fn try_lock(path: &Utf8Path) -> Result<Option<Flock<File>>, ClaimError> {
-    let failed = |doing, source| ClaimError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |doing, source| ClaimError::Io { doing, path: path.to_owned(), source };
     let file = File::open(path).map_err(|source| failed("open claim", source))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
@@ -313,10 +261,7 @@ mod tests {
 
     impl Host {
         fn new() -> Self {
-            Self {
-                dir: tempfile::tempdir().expect("a temp dir"),
-                sighting: Sighting::default(),
-            }
+            Self { dir: tempfile::tempdir().expect("a temp dir"), sighting: Sighting::default() }
         }
 
         fn path(&self) -> &Utf8Path {
@@ -326,16 +271,11 @@ mod tests {
         fn owner(&self, instance: &str) -> Owner {
             let data_dir = self.path().join(instance);
             fs::create_dir_all(&data_dir).expect("create data dir");
-            Owner {
-                instance: instance.parse().expect("well-formed"),
-                data_dir,
-            }
+            Owner { instance: instance.parse().expect("well-formed"), data_dir }
         }
 
         fn claim(&self, owner: &Owner) -> Claimed {
-            Registry::lock(&self.path().join("run"))
-                .expect("lock")
-                .claim(owner, &self.sighting)
+            Registry::lock(&self.path().join("run")).expect("lock").claim(owner, &self.sighting)
         }
 
         #[track_caller]
@@ -393,20 +333,15 @@ mod tests {
         let host = Host::new();
         let first = host.owner("aaaa");
         let _held = host.claim(&first);
-        let second = Owner {
-            data_dir: host.path().join("elsewhere"),
-            ..first.clone()
-        };
+        let second = Owner { data_dir: host.path().join("elsewhere"), ..first.clone() };
         host.check(&second, &format!("instance aaaa belongs to {}", first.data_dir));
     }
 
     #[test]
     fn blocks_with_addresses_of_other_software_are_left_alone() {
         let mut host = Host::new();
-        host.sighting.networks = vec![
-            "198.18.3.0/24".parse().expect("a network"),
-            "0.0.0.0/0".parse().expect("a network"),
-        ];
+        host.sighting.networks =
+            vec!["198.18.3.0/24".parse().expect("a network"), "0.0.0.0/0".parse().expect("a network")];
         host.check(&host.owner("aaaa"), "198.18.16.0/20");
     }
 
@@ -414,9 +349,7 @@ mod tests {
     fn the_last_to_leave_is_told_so_and_removes_the_directory() {
         let host = Host::new();
         let a = host.check(&host.owner("aaaa"), "198.18.0.0/20").expect("claimed");
-        let b = host
-            .check(&host.owner("bbbb"), "198.18.16.0/20")
-            .expect("claimed");
+        let b = host.check(&host.owner("bbbb"), "198.18.16.0/20").expect("claimed");
         let run = host.path().join("run");
         let registry = Registry::lock(&run).expect("lock");
         assert!(!registry.release(a).expect("release"));

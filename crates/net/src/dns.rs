@@ -80,11 +80,7 @@ impl Forwarder {
         upstream: Arc<Upstream>,
     ) -> io::Result<Self> {
         let (policy, watched) = watch::channel(policy);
-        let guest = Guest {
-            address: guest,
-            policy: watched,
-            upstream,
-        };
+        let guest = Guest { address: guest, policy: watched, upstream };
         let udp = tokio::net::UdpSocket::from_std(sockets.udp)?;
         let tcp = tokio::net::TcpListener::from_std(sockets.tcp)?;
         let mut tasks = JoinSet::new();

@@ -21,10 +21,9 @@ pub async fn findings() -> Vec<Finding> {
     };
     match listed {
         Ok(chains) => dropping_chains(&chains),
-        Err(error @ NftError::Missing) => vec![Finding {
-            problem: error.to_string(),
-            cure: "apt-get install nftables".to_owned(),
-        }],
+        Err(error @ NftError::Missing) => {
+            vec![Finding { problem: error.to_string(), cure: "apt-get install nftables".to_owned() }]
+        }
         Err(error) => vec![Finding {
             problem: format!("the packet filter does not work: {error}"),
             cure: "run as root on a kernel with nf_tables".to_owned(),
@@ -92,10 +91,6 @@ mod tests {
                        "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let found = dropping_chains(listing);
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0]
-                .problem
-                .starts_with("chain FORWARD of nft table ip filter ")
-        );
+        assert!(found[0].problem.starts_with("chain FORWARD of nft table ip filter "));
     }
 }

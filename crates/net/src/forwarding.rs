@@ -67,11 +67,7 @@ impl Forwarding {
     }
 
     fn failed(&self, doing: &'static str, path: &Utf8Path, source: io::Error) -> ForwardingError {
-        ForwardingError {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        ForwardingError { doing, path: path.to_owned(), source }
     }
 }
 
@@ -84,11 +80,7 @@ mod tests {
     fn check(before: &str, steps: &str, want: &str) {
         let dir = tempfile::tempdir().expect("a temp dir");
         let path = |name: &str| Utf8PathBuf::from_path_buf(dir.path().join(name)).expect("ASCII");
-        let forwarding = Forwarding {
-            setting: path("setting"),
-            note: path("note"),
-            boot: path("boot"),
-        };
+        let forwarding = Forwarding { setting: path("setting"), note: path("note"), boot: path("boot") };
         fs::write(&forwarding.setting, before).expect("write");
         fs::write(&forwarding.boot, "first\n").expect("write");
         for step in steps.split(' ') {
@@ -99,11 +91,7 @@ mod tests {
                 other => panic!("no such step: {other}"),
             }
         }
-        assert_eq!(
-            fs::read_to_string(&forwarding.setting).expect("read").trim(),
-            want,
-            "after {steps:?}"
-        );
+        assert_eq!(fs::read_to_string(&forwarding.setting).expect("read").trim(), want, "after {steps:?}");
     }
 
     #[test]

@@ -37,10 +37,7 @@ pub(crate) enum SearchError {
 pub async fn leftovers(instance: &InstanceId) -> Result<Vec<String>, LeftoverError> {
     search(&Names::new(instance.clone()))
         .await
-        .map_err(|source| LeftoverError {
-            instance: instance.clone(),
-            source,
-        })
+        .map_err(|source| LeftoverError { instance: instance.clone(), source })
 }
 
 async fn search(names: &Names) -> Result<Vec<String>, SearchError> {

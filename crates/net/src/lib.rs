@@ -17,10 +17,10 @@
 //! - Names of kernel objects carry the instance and the slot, so whoever comes after a crash finds them without
 //!   a record; [`open`] removes what nobody claims.
 //!
-//! [`open`] gives the one handle, [`Networks`]. Pure parts first: [`name`](mod@name) (names on the host),
-//! [`block`] (addresses), [`ruleset`] (policy to nft script). Then what touches the kernel: [`namespace`],
-//! [`link`], [`nft`], [`slot`] (all of one slot). Then what is shared with others on the host: [`claim`] (which
-//! block is whose), [`forwarding`] (the host's `ip_forward`).
+//! [`open`] gives the one handle, [`Networks`]. Pure parts first: `name` (names on the host), `block` (addresses),
+//! `ruleset` (policy to nft script). Then what touches the kernel: `namespace`, `link`, `nft`, `slot` (all of one
+//! slot). Then what is shared with others on the host: `claim` (which block is whose), `forwarding` (the host's
+//! `ip_forward`), `leftover` (what an instance has left behind). `networks` brings them together.
 //!
 //! Not here: how a guest is run (`engine` enters the guest namespace), who gets which policy (`control`), traffic
 //! into a sandbox (`edge`). Everything needs root and the `nft` program.

@@ -43,30 +43,20 @@ pub(crate) struct Pair<'a> {
 impl Links {
     /// Opens a socket in the calling thread's namespace. Must be called within a runtime.
     pub(crate) fn open() -> Result<Self, LinkError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| LinkError {
-            doing: "open netlink socket".to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            handle,
-            connection: tokio::spawn(connection),
-        })
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|source| LinkError { doing: "open netlink socket".to_owned(), source })?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
     }
 
     /// Makes a pair of links, one end here and one there, both down.
     pub(crate) async fn add_pair(&self, pair: Pair<'_>) -> Result<(), LinkError> {
-        let there = LinkUnspec::new_with_name(pair.peer)
-            .setns_by_fd(pair.peer_netns.fd())
-            .mtu(pair.mtu)
-            .build();
+        let there =
+            LinkUnspec::new_with_name(pair.peer).setns_by_fd(pair.peer_netns.fd()).mtu(pair.mtu).build();
         let pair_message = LinkMessageBuilder::<LinkVeth>::new(pair.name, pair.peer)
             .mtu(pair.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(there)))
             .build();
-        run(self.handle.link().add(pair_message).execute(), || {
-            format!("add link {}", pair.name)
-        })
-        .await
+        run(self.handle.link().add(pair_message).execute(), || format!("add link {}", pair.name)).await
     }
 
     /// Brings a link up, gives it an address when there is one, and says its index.
@@ -75,23 +65,17 @@ impl Links {
         name: &str,
         address: Option<(Ipv4Addr, u8)>,
     ) -> Result<u32, LinkError> {
-        let missing = || LinkError {
-            doing: format!("find link {name}"),
-            source: io::ErrorKind::NotFound.into(),
-        };
+        let missing =
+            || LinkError { doing: format!("find link {name}"), source: io::ErrorKind::NotFound.into() };
         let index = self.index(name).await?.ok_or_else(missing)?;
         if let Some((address, prefix)) = address {
-            run(
-                self.handle.address().add(index, address.into(), prefix).execute(),
-                || format!("add address {address}/{prefix} to link {name}"),
-            )
+            run(self.handle.address().add(index, address.into(), prefix).execute(), || {
+                format!("add address {address}/{prefix} to link {name}")
+            })
             .await?;
         }
         let up = LinkUnspec::new_with_index(index).up().build();
-        run(self.handle.link().set(up).execute(), || {
-            format!("bring link {name} up")
-        })
-        .await?;
+        run(self.handle.link().set(up).execute(), || format!("bring link {name} up")).await?;
         Ok(index)
     }
 
@@ -113,13 +97,9 @@ impl Links {
 
     /// Routes everything else through a gateway that is reached directly out of a link.
     pub(crate) async fn add_default_route(&self, gateway: Ipv4Addr, link: u32) -> Result<(), LinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(gateway)
-            .output_interface(link)
-            .onlink()
-            .build();
-        self.add_route(route, || format!("add default route via {gateway}"))
-            .await
+        let route =
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link).onlink().build();
+        self.add_route(route, || format!("add default route via {gateway}")).await
     }
 
     /// Deletes a link and with it the other end of its pair. False when there is none of this name.
@@ -130,10 +110,9 @@ impl Links {
         match self.handle.link().del(index).execute().await.map_err(to_io) {
             // It may go by itself at this moment: its other end's namespace is being cleaned up.
             Err(error) if is_missing(&error) => Ok(false),
-            other => other.map(|()| true).map_err(|source| LinkError {
-                doing: format!("delete link {name}"),
-                source,
-            }),
+            other => other
+                .map(|()| true)
+                .map_err(|source| LinkError { doing: format!("delete link {name}"), source }),
         }
     }
 
@@ -161,11 +140,8 @@ impl Links {
                     _ => None,
                 }));
             }
-            let mut routes = self
-                .handle
-                .route()
-                .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-                .execute();
+            let mut routes =
+                self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
             while let Some(route) = routes.try_next().await? {
                 networks.extend(destination(&route));
             }
@@ -178,11 +154,8 @@ impl Links {
     pub(crate) async fn default_route_mtu(&self) -> Result<Option<u32>, LinkError> {
         let find = async {
             let mut best: Option<(u32, u32)> = None;
-            let mut routes = self
-                .handle
-                .route()
-                .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-                .execute();
+            let mut routes =
+                self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
             while let Some(route) = routes.try_next().await? {
                 if route.header.destination_prefix_length == 0
                     && let Some(link) = out_link(&route)
@@ -192,14 +165,7 @@ impl Links {
                 }
             }
             let Some((_, index)) = best else { return Ok(None) };
-            let link = self
-                .handle
-                .link()
-                .get()
-                .match_index(index)
-                .execute()
-                .try_next()
-                .await?;
+            let link = self.handle.link().get().match_index(index).execute().try_next().await?;
             Ok(link.and_then(|link| link.attributes.iter().find_map(mtu_of)))
         };
         run(find, || "find the link of the default route".to_owned()).await
@@ -224,21 +190,11 @@ impl Links {
     }
 
     async fn index(&self, name: &str) -> Result<Option<u32>, LinkError> {
-        let found = self
-            .handle
-            .link()
-            .get()
-            .match_name(name.to_owned())
-            .execute()
-            .try_next()
-            .await;
+        let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
         match found.map_err(to_io) {
             Ok(link) => Ok(link.map(|link| link.header.index)),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(source) => Err(LinkError {
-                doing: format!("find link {name}"),
-                source,
-            }),
+            Err(source) => Err(LinkError { doing: format!("find link {name}"), source }),
         }
     }
 
@@ -257,10 +213,7 @@ async fn run<T>(
     request: impl Future<Output = Result<T, rtnetlink::Error>>,
     doing: impl FnOnce() -> String,
 ) -> Result<T, LinkError> {
-    request.await.map_err(|error| LinkError {
-        doing: doing(),
-        source: to_io(error),
-    })
+    request.await.map_err(|error| LinkError { doing: doing(), source: to_io(error) })
 }
 
 fn to_io(error: rtnetlink::Error) -> io::Error {

@@ -45,11 +45,7 @@ impl Names {
     /// The slot a namespace of this instance belongs to.
     pub(crate) fn slot_of_netns(&self, name: &str) -> Option<SlotIndex> {
         let numbered = name.strip_prefix(&self.netns_prefix())?;
-        slot_number(
-            numbered
-                .strip_suffix("-r")
-                .or_else(|| numbered.strip_suffix("-g"))?,
-        )
+        slot_number(numbered.strip_suffix("-r").or_else(|| numbered.strip_suffix("-g"))?)
     }
 
     /// The slot a link of this instance belongs to.
@@ -99,15 +95,7 @@ mod tests {
     #[test]
     fn the_names_of_others_are_not_ours() {
         let names = names("ab");
-        for other in [
-            "sbab1-1",
-            "sbab-",
-            "sbab-01",
-            "sbab-+1",
-            "sbab-70000",
-            "eth0",
-            "sbab-1x",
-        ] {
+        for other in ["sbab1-1", "sbab-", "sbab-01", "sbab-+1", "sbab-70000", "eth0", "sbab-1x"] {
             assert_eq!(names.slot_of_link(other), None, "{other}");
         }
         for other in ["sb-ab1-1-r", "sb-ab-1", "sb-ab-1-x", "sb-ab--r"] {

@@ -36,11 +36,7 @@ pub(crate) struct NamespaceError {
 
 impl NamespaceError {
     fn new(doing: &'static str, name: &str, source: impl Into<io::Error>) -> Self {
-        Self {
-            doing,
-            name: name.to_owned(),
-            source: source.into(),
-        }
+        Self { doing, name: name.to_owned(), source: source.into() }
     }
 }
 
@@ -51,9 +47,7 @@ pub(crate) struct Namespace(File);
 impl Namespace {
     /// The calling thread's.
     pub(crate) fn own() -> Result<Self, NamespaceError> {
-        File::open(OWN)
-            .map(Self)
-            .map_err(|source| NamespaceError::new("open own namespace", OWN, source))
+        File::open(OWN).map(Self).map_err(|source| NamespaceError::new("open own namespace", OWN, source))
     }
 
     /// The one pinned under this name; `None` when there is none, or only the file it was pinned on.
@@ -61,9 +55,7 @@ impl Namespace {
         let failed = |source| NamespaceError::new("open namespace", name, source);
         match File::open(netns_path(name)) {
             Ok(file) => {
-                let kind = fstatfs(&file)
-                    .map_err(|errno| failed(errno.into()))?
-                    .filesystem_type();
+                let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?.filesystem_type();
                 Ok((kind.0 == NSFS_MAGIC).then_some(Self(file)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -82,14 +74,8 @@ impl Namespace {
             .map_err(|source| NamespaceError::new("create file for namespace", name, source))?;
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|source| NamespaceError::new("create namespace", name, source))?;
-        mount(
-            Some(OWN),
-            path.as_std_path(),
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(|source| NamespaceError::new("pin namespace", name, source))?;
+        mount(Some(OWN), path.as_std_path(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|source| NamespaceError::new("pin namespace", name, source))?;
         Self::own()
     }
 
@@ -159,15 +145,9 @@ pub(crate) fn prepare_dir() -> Result<(), NamespaceError> {
         // Not a mount point yet.
         Err(Errno::EINVAL) => {
             let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-            mount(
-                Some(dir.as_std_path()),
-                dir.as_std_path(),
-                None::<&str>,
-                flags,
-                None::<&str>,
-            )
-            .and_then(|()| share())
-            .map_err(|errno| failed(errno.into()))
+            mount(Some(dir.as_std_path()), dir.as_std_path(), None::<&str>, flags, None::<&str>)
+                .and_then(|()| share())
+                .map_err(|errno| failed(errno.into()))
         }
         other => other.map_err(|errno| failed(errno.into())),
     }
@@ -184,18 +164,11 @@ where
 {
     let (done, outcome) = oneshot::channel();
     let span = tracing::Span::current();
-    std::thread::Builder::new()
-        .name(purpose.to_owned())
-        .spawn(move || {
-            let _entered = span.enter();
-            let outcome = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map(|rt| work(&rt));
-            // Nobody waits any more when the caller went away.
-            let _ = done.send(outcome);
-        })?;
-    outcome
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other(format!("thread '{purpose}' panicked"))))
+    std::thread::Builder::new().name(purpose.to_owned()).spawn(move || {
+        let _entered = span.enter();
+        let outcome = runtime::Builder::new_current_thread().enable_all().build().map(|rt| work(&rt));
+        // Nobody waits any more when the caller went away.
+        let _ = done.send(outcome);
+    })?;
+    outcome.await.unwrap_or_else(|_| Err(io::Error::other(format!("thread '{purpose}' panicked"))))
 }

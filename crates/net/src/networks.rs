@@ -107,10 +107,7 @@ impl Networks {
     pub async fn set_policy(&self, lease: &Lease, policy: EgressPolicy) -> Result<(), PolicyError> {
         let slot = lease.slot;
         let changing = lease::set_policy(Arc::clone(&self.shared), slot, policy);
-        self.shared
-            .run(changing)
-            .await
-            .ok_or(PolicyError::NotLeased(slot))?
+        self.shared.run(changing).await.ok_or(PolicyError::NotLeased(slot))?
     }
 
     /// Destroys a slot. Returns when nothing of it can be found; a slot that does not exist is released already.
@@ -118,14 +115,8 @@ impl Networks {
     /// # Cancel safety
     /// Safe: it goes on.
     pub async fn release(&self, slot: SlotIndex) -> Result<(), ReleaseError> {
-        let closing = || ReleaseError {
-            slot,
-            source: LeaseError::Closing.into(),
-        };
-        self.shared
-            .run(lease::release(Arc::clone(&self.shared), slot))
-            .await
-            .ok_or_else(closing)?
+        let closing = || ReleaseError { slot, source: LeaseError::Closing.into() };
+        self.shared.run(lease::release(Arc::clone(&self.shared), slot)).await.ok_or_else(closing)?
     }
 
     /// How many slots are in which state.
@@ -133,8 +124,9 @@ impl Networks {
         self.shared.table.counts()
     }
 
-    /// Ends the instance's networks. Slots that are in use are left alone, and with them the filter of the host
-    /// and the claim of addresses; without any, nothing is left. What cannot be removed is logged.
+    /// Ends the instance's networks. Slots that are in use go on, without names being resolved, and with them stay
+    /// the filter of the host and the claim of addresses; without any, nothing is left. What cannot be removed is
+    /// logged.
     pub async fn close(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
@@ -151,10 +143,7 @@ struct Pending {
 
 impl Pending {
     fn new(shared: Arc<Shared>, lease: Lease) -> Self {
-        Self {
-            shared,
-            lease: Some(lease),
-        }
+        Self { shared, lease: Some(lease) }
     }
 
     fn accept(mut self) -> Lease {
@@ -168,10 +157,7 @@ impl Drop for Pending {
             let releasing = lease::release(Arc::clone(&self.shared), lease.slot);
             self.shared.tasks.spawn(async move {
                 if let Err(error) = releasing.await {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "unclaimed slot not removed"
-                    );
+                    tracing::error!(error = &error as &dyn std::error::Error, "unclaimed slot not removed");
                 }
             });
         }
@@ -254,13 +240,7 @@ impl Shared {
     /// `None` for a number that no slot of a block has.
     fn plan(&self, slot: SlotIndex) -> Option<Plan> {
         let addresses = self.block.slot(slot)?;
-        Some(Plan {
-            names: self.names.clone(),
-            slot,
-            addresses,
-            mtu: self.mtu,
-            nft: self.nft,
-        })
+        Some(Plan { names: self.names.clone(), slot, addresses, mtu: self.mtu, nft: self.nft })
     }
 
     fn lease_of(&self, plan: &Plan) -> Lease {

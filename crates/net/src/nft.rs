@@ -9,12 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Where distributions put it; `PATH` is not ours.
-const PLACES: [&str; 4] = [
-    "/usr/sbin/nft",
-    "/sbin/nft",
-    "/usr/bin/nft",
-    "/usr/local/sbin/nft",
-];
+const PLACES: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"];
 
 /// A transaction takes about 20 ms; one that takes this long never ends.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -30,10 +25,7 @@ pub(crate) enum NftError {
     Missing,
     /// It could not be started or talked to.
     #[error("run {program}")]
-    Run {
-        program: &'static str,
-        source: io::Error,
-    },
+    Run { program: &'static str, source: io::Error },
     /// It did not end in time and was killed.
     #[error("nft did not end within {} s", DEADLINE.as_secs())]
     Late,
@@ -51,10 +43,7 @@ pub(crate) struct Nft {
 impl Nft {
     /// Looks for the program.
     pub(crate) fn find() -> Result<Self, NftError> {
-        let program = PLACES
-            .into_iter()
-            .find(|place| Path::new(place).exists())
-            .ok_or(NftError::Missing)?;
+        let program = PLACES.into_iter().find(|place| Path::new(place).exists()).ok_or(NftError::Missing)?;
         Ok(Self { program })
     }
 
@@ -66,11 +55,7 @@ impl Nft {
     /// The names of all tables in family `inet`.
     pub(crate) async fn inet_tables(&self) -> Result<Vec<String>, NftError> {
         let list = self.run(&["list", "tables", "inet"], "").await?;
-        Ok(list
-            .lines()
-            .filter_map(|line| line.strip_prefix("table inet "))
-            .map(str::to_owned)
-            .collect())
+        Ok(list.lines().filter_map(|line| line.strip_prefix("table inet ")).map(str::to_owned).collect())
     }
 
     /// All chains, as nft's JSON.
@@ -79,10 +64,7 @@ impl Nft {
     }
 
     async fn run(&self, args: &[&str], input: &str) -> Result<String, NftError> {
-        let failed = |source| NftError::Run {
-            program: self.program,
-            source,
-        };
+        let failed = |source| NftError::Run { program: self.program, source };
         let mut child = Command::new(self.program)
             .args(args)
             .env_clear()
@@ -104,16 +86,12 @@ impl Nft {
             }
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(DEADLINE, talk)
-            .await
-            .map_err(|_| NftError::Late)?
-            .map_err(failed)?;
+        let output =
+            tokio::time::timeout(DEADLINE, talk).await.map_err(|_| NftError::Late)?.map_err(failed)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let message = &output.stderr[..output.stderr.len().min(MESSAGE_MAX)];
-        Err(NftError::Refused {
-            message: String::from_utf8_lossy(message).trim().to_owned(),
-        })
+        Err(NftError::Refused { message: String::from_utf8_lossy(message).trim().to_owned() })
     }
 }

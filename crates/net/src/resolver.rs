@@ -34,9 +34,7 @@ mod tests {
     fn nameserver_lines_count_and_nothing_else() {
         let text = "# nameserver 9.9.9.9\nsearch example.com\nnameserver 10.0.0.53\n nameserver\t::1 # local\n\
                     nameserver fe80::1%eth0\nnameserver\noptions ndots:1\n";
-        let want: Vec<IpAddr> = ["10.0.0.53", "::1"]
-            .map(|text| text.parse().expect("an address"))
-            .into();
+        let want: Vec<IpAddr> = ["10.0.0.53", "::1"].map(|text| text.parse().expect("an address")).into();
         assert_eq!(parse(text), want);
     }
 }

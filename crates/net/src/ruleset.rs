@@ -104,10 +104,7 @@ table inet sandbar {{
 
 /// The change from any policy to this one in a router namespace that has a ruleset.
 pub(crate) fn policy_change(policy: EgressPolicy) -> String {
-    format!(
-        "flush set inet sandbar policy_denied\n{}",
-        policy_elements(policy)
-    )
+    format!("flush set inet sandbar policy_denied\n{}", policy_elements(policy))
 }
 
 fn policy_elements(policy: EgressPolicy) -> &'static str {
@@ -197,18 +194,12 @@ mod tests {
 
     #[test]
     fn router_with_internet() {
-        check(
-            &router(&addresses(), EgressPolicy::Internet),
-            include_str!("ruleset/router-internet.nft"),
-        );
+        check(&router(&addresses(), EgressPolicy::Internet), include_str!("ruleset/router-internet.nft"));
     }
 
     #[test]
     fn router_with_nothing() {
-        check(
-            &router(&addresses(), EgressPolicy::Nothing),
-            include_str!("ruleset/router-nothing.nft"),
-        );
+        check(&router(&addresses(), EgressPolicy::Nothing), include_str!("ruleset/router-nothing.nft"));
     }
 
     #[test]
@@ -219,10 +210,7 @@ mod tests {
 
     #[test]
     fn a_change_of_policy_empties_the_set_first() {
-        check(
-            &policy_change(EgressPolicy::Internet),
-            "flush set inet sandbar policy_denied\n",
-        );
+        check(&policy_change(EgressPolicy::Internet), "flush set inet sandbar policy_denied\n");
         check(
             &policy_change(EgressPolicy::Nothing),
             "flush set inet sandbar policy_denied\nadd element inet sandbar policy_denied { 0.0.0.0/0 }\n",

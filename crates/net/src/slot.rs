@@ -63,18 +63,14 @@ pub(crate) struct Plan {
 /// Gives the sockets of the DNS forwarder, which were opened in the router namespace.
 pub(crate) async fn build(plan: Plan, policy: EgressPolicy) -> Result<Sockets, SlotError> {
     let work = move |rt: &Runtime| rt.block_on(build_here(&plan, policy));
-    on_own_thread("build slot", work)
-        .await
-        .map_err(SlotError::Thread)?
+    on_own_thread("build slot", work).await.map_err(SlotError::Thread)?
 }
 
 /// Opens the forwarder's sockets of a slot that an earlier run of the server built, and applies the policy anew.
 /// `None` when the slot is not complete any more.
 pub(crate) async fn reopen(plan: Plan, policy: EgressPolicy) -> Result<Option<Sockets>, SlotError> {
     let work = move |rt: &Runtime| rt.block_on(reopen_here(&plan, policy));
-    on_own_thread("reopen slot", work)
-        .await
-        .map_err(SlotError::Thread)?
+    on_own_thread("reopen slot", work).await.map_err(SlotError::Thread)?
 }
 
 /// Changes the policy of a slot that has a ruleset.
@@ -85,9 +81,7 @@ pub(crate) async fn change_policy(plan: Plan, policy: EgressPolicy) -> Result<()
         rt.block_on(plan.nft.apply(&ruleset::policy_change(policy)))?;
         Ok(())
     };
-    on_own_thread("change policy", work)
-        .await
-        .map_err(SlotError::Thread)?
+    on_own_thread("change policy", work).await.map_err(SlotError::Thread)?
 }
 
 /// Removes everything of a slot, however much there is of it. `links` is of the host's namespace.
@@ -100,27 +94,21 @@ pub(crate) async fn destroy(links: &Links, names: &Names, slot: SlotIndex) -> Re
         let router = namespace::remove(&router);
         namespace::remove(&guest).and(router)
     });
-    namespaces
-        .await
-        .map_err(|panic| DestroyError::Thread(panic.into()))??;
+    namespaces.await.map_err(|panic| DestroyError::Thread(panic.into()))??;
     link?;
     Ok(())
 }
 
 async fn build_here(plan: &Plan, policy: EgressPolicy) -> Result<Sockets, SlotError> {
-    let Plan {
-        names,
-        slot,
-        addresses,
-        mtu,
-        ..
-    } = plan;
+    let Plan { names, slot, addresses, mtu, .. } = plan;
     let (guest, mtu) = (&addresses.guest, *mtu);
     let host_netns = Namespace::own()?;
     let host = Links::open()?;
 
     let guest_netns = Namespace::create(&names.guest_netns(*slot))?;
     disable_ipv6()?;
+    // Some settings begin as they are on the host, where this one is on.
+    write_sysctl("net/ipv4/ip_forward", "0")?;
     let inside = Links::open()?;
 
     let router_netns = Namespace::create(&names.router_netns(*slot))?;
@@ -129,22 +117,8 @@ async fn build_here(plan: &Plan, policy: EgressPolicy) -> Result<Sockets, SlotEr
     let router = Links::open()?;
 
     let host_link = names.link(*slot);
-    router
-        .add_pair(Pair {
-            name: "up",
-            peer: &host_link,
-            peer_netns: &host_netns,
-            mtu,
-        })
-        .await?;
-    router
-        .add_pair(Pair {
-            name: "down",
-            peer: "eth0",
-            peer_netns: &guest_netns,
-            mtu,
-        })
-        .await?;
+    router.add_pair(Pair { name: "up", peer: &host_link, peer_netns: &host_netns, mtu }).await?;
+    router.add_pair(Pair { name: "down", peer: "eth0", peer_netns: &guest_netns, mtu }).await?;
 
     host_netns.enter()?;
     disable_ipv6_of(&host_link)?;
@@ -154,20 +128,15 @@ async fn build_here(plan: &Plan, policy: EgressPolicy) -> Result<Sockets, SlotEr
     plan.nft.apply(&ruleset::router(addresses, policy)).await?;
 
     let index = host.bring_up(&host_link, Some((addresses.host, 32))).await?;
-    host.add_host_route(addresses.block, index, addresses.host)
-        .await?;
+    host.add_host_route(addresses.block, index, addresses.host).await?;
 
     router.bring_up("lo", None).await?;
-    router
-        .bring_up("down", Some((guest.gateway, guest.prefix)))
-        .await?;
+    router.bring_up("down", Some((guest.gateway, guest.prefix))).await?;
     let up = router.bring_up("up", Some((addresses.block, 32))).await?;
     router.add_default_route(addresses.host, up).await?;
 
     inside.bring_up("lo", None).await?;
-    let eth0 = inside
-        .bring_up("eth0", Some((guest.address, guest.prefix)))
-        .await?;
+    let eth0 = inside.bring_up("eth0", Some((guest.address, guest.prefix))).await?;
     inside.add_default_route(guest.gateway, eth0).await?;
 
     Sockets::bind(guest.gateway).map_err(SlotError::Sockets)
@@ -177,18 +146,14 @@ async fn reopen_here(plan: &Plan, policy: EgressPolicy) -> Result<Option<Sockets
     let link = plan.names.link(plan.slot);
     let reachable = Links::open()?.has_address(&link, plan.addresses.host).await?;
     let guest = Namespace::find(&plan.names.guest_netns(plan.slot))?;
-    let (true, Some(_), Some(router)) = (
-        reachable,
-        guest,
-        Namespace::find(&plan.names.router_netns(plan.slot))?,
-    ) else {
+    let (true, Some(_), Some(router)) =
+        (reachable, guest, Namespace::find(&plan.names.router_netns(plan.slot))?)
+    else {
         return Ok(None);
     };
     router.enter()?;
     plan.nft.apply(&ruleset::router(&plan.addresses, policy)).await?;
-    Sockets::bind(plan.addresses.guest.gateway)
-        .map(Some)
-        .map_err(SlotError::Sockets)
+    Sockets::bind(plan.addresses.guest.gateway).map(Some).map_err(SlotError::Sockets)
 }
 
 /// Before any link exists in the calling thread's namespace, so that none ever gets an IPv6 address.

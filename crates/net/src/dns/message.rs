@@ -32,10 +32,7 @@ impl Query {
             return None;
         }
         let question_end = question_end(message)?;
-        Some(Self {
-            message: message.to_owned(),
-            question_end,
-        })
+        Some(Self { message: message.to_owned(), question_end })
     }
 
     /// The query as the guest sent it.
@@ -156,11 +153,7 @@ pub(super) mod tests {
         let good = query(1, "a.b");
         assert!(Query::parse(&good).is_some());
         assert!(Query::parse(&good[..good.len() - 1]).is_none(), "cut off");
-        for (at, value, what) in [
-            (2, 0x81, "response"),
-            (2, 0x29, "update"),
-            (5, 2, "two questions"),
-        ] {
+        for (at, value, what) in [(2, 0x81, "response"), (2, 0x29, "update"), (5, 2, "two questions")] {
             let mut bad = good.clone();
             bad[at] = value;
             assert!(Query::parse(&bad).is_none(), "{what}");
@@ -168,10 +161,7 @@ pub(super) mod tests {
         let mut pointer = good.clone();
         pointer[12] = 0xc0;
         assert!(Query::parse(&pointer).is_none(), "compressed");
-        assert!(
-            Query::parse(&query(1, &["a"; 130].join("."))).is_none(),
-            "name too long"
-        );
+        assert!(Query::parse(&query(1, &["a"; 130].join("."))).is_none(), "name too long");
     }
 
     proptest! {

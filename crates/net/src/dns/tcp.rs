@@ -29,10 +29,7 @@ pub(super) async fn serve(listener: TcpListener, guest: Guest) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        let permit = Arc::clone(&room)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, from)) if from.ip() == IpAddr::V4(guest.address) => {
@@ -59,11 +56,8 @@ async fn converse(mut stream: TcpStream, guest: &Guest) -> io::Result<()> {
     loop {
         let message = timeout(IDLE, read_message(&mut stream)).await??;
         let query = Query::parse(&message).ok_or(io::ErrorKind::InvalidData)?;
-        let answer = if guest.may_ask() {
-            guest.upstream.ask_tcp(&query).await
-        } else {
-            query.answer(Code::Refused)
-        };
+        let answer =
+            if guest.may_ask() { guest.upstream.ask_tcp(&query).await } else { query.answer(Code::Refused) };
         timeout(IDLE, send_message(&mut stream, &answer)).await??;
     }
 }

@@ -35,9 +35,7 @@ impl Resolver {
             let mut buffer = [0; 512];
             loop {
                 let (length, from) = udp.recv_from(&mut buffer).await.expect("receive");
-                udp.send_to(&answer(buffer[..length].to_vec()), from)
-                    .await
-                    .expect("send");
+                udp.send_to(&answer(buffer[..length].to_vec()), from).await.expect("send");
             }
         });
         tasks.spawn(async move {
@@ -47,10 +45,7 @@ impl Resolver {
                 send_message(&mut stream, &answer(message)).await.expect("send");
             }
         });
-        Self {
-            address,
-            _tasks: tasks,
-        }
+        Self { address, _tasks: tasks }
     }
 }
 
@@ -72,15 +67,9 @@ fn forward(policy: EgressPolicy, servers: Vec<SocketAddr>) -> (Forwarder, Socket
 
 async fn ask_udp(forwarder: SocketAddr) -> u8 {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
-    socket
-        .send_to(&query(77, "example.com"), forwarder)
-        .await
-        .expect("send");
+    socket.send_to(&query(77, "example.com"), forwarder).await.expect("send");
     let mut buffer = [0; 512];
-    let length = timeout(SOON, socket.recv(&mut buffer))
-        .await
-        .expect("an answer")
-        .expect("receive");
+    let length = timeout(SOON, socket.recv(&mut buffer)).await.expect("an answer").expect("receive");
     assert_eq!(buffer[..2], [0, 77]);
     assert!(length > 12);
     buffer[3] & 0x0f
@@ -88,9 +77,7 @@ async fn ask_udp(forwarder: SocketAddr) -> u8 {
 
 async fn ask_tcp(forwarder: SocketAddr) -> u8 {
     let mut stream = TcpStream::connect(forwarder).await.expect("connect");
-    send_message(&mut stream, &query(77, "example.com"))
-        .await
-        .expect("send");
+    send_message(&mut stream, &query(77, "example.com")).await.expect("send");
     timeout(SOON, read(&mut stream)).await.expect("an answer")[3] & 0x0f
 }
 
@@ -142,20 +129,12 @@ async fn nobody_but_the_guest_gets_an_answer() {
     let forwarder = Forwarder::start(sockets, guest, EgressPolicy::Internet, upstream).expect("start");
 
     let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
-    stranger
-        .send_to(&query(1, "example.com"), address)
-        .await
-        .expect("send");
+    stranger.send_to(&query(1, "example.com"), address).await.expect("send");
     // Once the guest, who asked later, has its answer, the stranger's query has been passed over.
     let own = UdpSocket::bind((guest, 0)).await.expect("bind");
-    own.send_to(&query(2, "example.com"), address)
-        .await
-        .expect("send");
+    own.send_to(&query(2, "example.com"), address).await.expect("send");
     let mut buffer = [0; 512];
-    timeout(SOON, own.recv(&mut buffer))
-        .await
-        .expect("an answer")
-        .expect("receive");
+    timeout(SOON, own.recv(&mut buffer)).await.expect("an answer").expect("receive");
     assert!(stranger.try_recv(&mut buffer).is_err());
     forwarder.stop().await;
 }

@@ -22,10 +22,7 @@ pub(super) async fn serve(socket: UdpSocket, guest: Guest) {
     // One byte more than the longest query, so that a longer one is not taken for its beginning.
     let mut buffer = [0; QUERY_MAX + 1];
     loop {
-        let permit = Arc::clone(&room)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
         while queries.try_join_next().is_some() {}
         let (length, from) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,

@@ -103,11 +103,7 @@ async fn attempt_tcp(server: SocketAddr, query: &Query) -> io::Result<Vec<u8>> {
     let length = stream.read_u16().await?;
     let mut answer = vec![0; usize::from(length)];
     stream.read_exact(&mut answer).await?;
-    if query.is_answered_by(&answer) {
-        Ok(answer)
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    if query.is_answered_by(&answer) { Ok(answer) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Sends one message over TCP, in one write. Source: RFC 1035 §4.2.2.

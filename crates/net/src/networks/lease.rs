@@ -54,18 +54,13 @@ pub(super) async fn lease(shared: Arc<Shared>, policy: EgressPolicy) -> Result<P
     let (hold, forwarder, plan) = match shared.table.take_ready() {
         Some((hold, forwarder)) => {
             shared.ask_for_more();
-            let plan = shared
-                .plan(hold.slot())
-                .expect("the table gives numbers of the block only");
+            let plan = shared.plan(hold.slot()).expect("the table gives numbers of the block only");
             if policy == BUILT_WITH {
                 (hold, forwarder, plan)
             } else if let Err(error) = slot::change_policy(plan.clone(), policy).await {
                 forwarder.stop().await;
                 undo(&shared, hold).await;
-                return Err(LeaseError::Prepare {
-                    slot: plan.slot,
-                    source: error.into(),
-                });
+                return Err(LeaseError::Prepare { slot: plan.slot, source: error.into() });
             } else {
                 forwarder.set_policy(policy);
                 (hold, forwarder, plan)
@@ -129,11 +124,7 @@ pub(super) async fn set_policy(
     slot: SlotIndex,
     policy: EgressPolicy,
 ) -> Result<(), PolicyError> {
-    let (hold, state) = shared
-        .table
-        .take(slot)
-        .await
-        .ok_or(PolicyError::NotLeased(slot))?;
+    let (hold, state) = shared.table.take(slot).await.ok_or(PolicyError::NotLeased(slot))?;
     let State::Leased(forwarder) = state else {
         hold.put(state);
         return Err(PolicyError::NotLeased(slot));
@@ -144,10 +135,7 @@ pub(super) async fn set_policy(
         forwarder.set_policy(policy);
     }
     hold.put(State::Leased(forwarder));
-    changed.map_err(|error| PolicyError::Change {
-        slot,
-        source: error.into(),
-    })
+    changed.map_err(|error| PolicyError::Change { slot, source: error.into() })
 }
 
 /// Destroys a slot, whatever its state.
@@ -165,37 +153,22 @@ pub(super) async fn release(shared: Arc<Shared>, slot: SlotIndex) -> Result<(), 
         Err(_) => hold.put(State::Broken),
     }
     shared.ask_for_more();
-    destroyed.map_err(|error| ReleaseError {
-        slot,
-        source: error.into(),
-    })
+    destroyed.map_err(|error| ReleaseError { slot, source: error.into() })
 }
 
 /// Builds a slot. The caller decides what it is for.
 async fn build(shared: &Arc<Shared>, policy: EgressPolicy) -> Result<(Hold, Forwarder, Plan), LeaseError> {
-    let hold = shared
-        .table
-        .reserve()
-        .ok_or_else(|| LeaseError::Full(shared.table.max()))?;
-    let plan = shared
-        .plan(hold.slot())
-        .expect("the table gives numbers of the block only");
+    let hold = shared.table.reserve().ok_or_else(|| LeaseError::Full(shared.table.max()))?;
+    let plan = shared.plan(hold.slot()).expect("the table gives numbers of the block only");
     let started = std::time::Instant::now();
     match start(shared, plan.clone(), policy).await {
         Ok(forwarder) => {
-            tracing::debug!(
-                slot = plan.slot.0,
-                elapsed_us = started.elapsed().as_micros(),
-                "slot built"
-            );
+            tracing::debug!(slot = plan.slot.0, elapsed_us = started.elapsed().as_micros(), "slot built");
             Ok((hold, forwarder, plan))
         }
         Err(source) => {
             undo(shared, hold).await;
-            Err(LeaseError::Prepare {
-                slot: plan.slot,
-                source,
-            })
+            Err(LeaseError::Prepare { slot: plan.slot, source })
         }
     }
 }
@@ -203,12 +176,7 @@ async fn build(shared: &Arc<Shared>, policy: EgressPolicy) -> Result<(Hold, Forw
 async fn start(shared: &Shared, plan: Plan, policy: EgressPolicy) -> Result<Forwarder, Cause> {
     let guest = plan.addresses.guest.address;
     let sockets = slot::build(plan, policy).await?;
-    Ok(Forwarder::start(
-        sockets,
-        guest,
-        policy,
-        Arc::clone(&shared.upstream),
-    )?)
+    Ok(Forwarder::start(sockets, guest, policy, Arc::clone(&shared.upstream))?)
 }
 
 /// Removes what there is of a slot that did not come to be.

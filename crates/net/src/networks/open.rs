@@ -35,19 +35,14 @@ const BUILDS_MAX: usize = 4;
 const MTU: u32 = 1500;
 
 pub(super) async fn open(config: Config, in_use: BTreeSet<SlotIndex>) -> Result<Arc<Shared>, OpenError> {
-    let nft = Nft::find()
-        .map_err(Cause::from)
-        .map_err(OpenError::host("find the packet filter"))?;
+    let nft = Nft::find().map_err(Cause::from).map_err(OpenError::host("find the packet filter"))?;
     let failed = OpenError::host("prepare the directory of namespaces");
     blocking(namespace::prepare_dir).await.map_err(failed)?;
     let failed = OpenError::host("look at the links of the host");
     let (links, mtu) = look_at_links().await.map_err(failed)?;
 
     let names = Names::new(config.instance.clone());
-    let owner = Owner {
-        instance: config.instance.clone(),
-        data_dir: config.data_dir.clone(),
-    };
+    let owner = Owner { instance: config.instance.clone(), data_dir: config.data_dir.clone() };
     let claim = claim_block(&owner, &config.runtime_dir, &links, nft).await?;
 
     let upstream = Arc::new(Upstream::new(resolvers(&config)));
@@ -58,10 +53,7 @@ pub(super) async fn open(config: Config, in_use: BTreeSet<SlotIndex>) -> Result<
         nft,
         links,
         upstream,
-        ready: ReadyMarks {
-            min: config.slots_ready_min.into(),
-            max: slots_ready_max.into(),
-        },
+        ready: ReadyMarks { min: config.slots_ready_min.into(), max: slots_ready_max.into() },
         runtime_dir: config.runtime_dir,
         claim: Mutex::new(Some(claim)),
         table: Table::new(in_use.iter().copied(), config.slots_max),
@@ -104,18 +96,22 @@ pub(super) async fn close(shared: &Shared) {
                 forwarder.stop().await;
                 super::lease::undo(shared, hold).await;
             }
+            State::Leased(forwarder) => {
+                forwarder.stop().await;
+                hold.put(State::Kept);
+            }
             state => hold.put(state),
         }
     }
-    if !shared.table.slots().is_empty() {
-        tracing::info!("slots in use left alone");
+    let left = shared.table.slots().len();
+    if left > 0 {
+        // The claim's file stays and says whose the addresses are; its lock goes.
+        drop(shared.claim.lock().expect("nobody panics holding it").take());
+        tracing::info!(slots = left, "slots in use left alone");
         return;
     }
     if let Err(error) = leave(shared).await {
-        tracing::error!(
-            error = &*error as &dyn std::error::Error,
-            "networks not removed whole"
-        );
+        tracing::error!(error = &*error as &dyn std::error::Error, "networks not removed whole");
     }
 }
 
@@ -172,10 +168,7 @@ async fn claim_block(
 async fn try_claim(owner: &Owner, runtime_dir: &Utf8Path, links: &Links) -> Result<Claimed, Cause> {
     let mut names = links.names().await?;
     names.extend(namespace::pinned()?);
-    let sighting = Sighting {
-        names,
-        networks: links.networks_in_use().await?,
-    };
+    let sighting = Sighting { names, networks: links.networks_in_use().await? };
     let (owner, runtime_dir) = (owner.clone(), runtime_dir.to_owned());
     blocking(move || {
         let registry = Registry::lock(&runtime_dir)?;
@@ -209,10 +202,7 @@ fn resolvers(config: &Config) -> Vec<SocketAddr> {
         [] => resolver::of_host(Path::new("/etc/resolv.conf")),
         given => given.to_owned(),
     };
-    servers
-        .into_iter()
-        .map(|server| (server, crate::dns::PORT).into())
-        .collect()
+    servers.into_iter().map(|server| (server, crate::dns::PORT).into()).collect()
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Cause>

@@ -74,16 +74,9 @@ impl Table {
     /// A table with slots of an earlier run, for at most `max` slots in all.
     pub(super) fn new(kept: impl IntoIterator<Item = SlotIndex>, max: u16) -> Self {
         let states: BTreeMap<_, _> = kept.into_iter().map(|slot| (slot, State::Kept)).collect();
-        let next = states
-            .last_key_value()
-            .map_or(0, |(slot, _)| slot.0.saturating_add(1));
+        let next = states.last_key_value().map_or(0, |(slot, _)| slot.0.saturating_add(1));
         let max = max.min(Block::SLOTS);
-        Self(Arc::new(Mutex::new(Slots {
-            states,
-            ready: VecDeque::new(),
-            next,
-            max,
-        })))
+        Self(Arc::new(Mutex::new(Slots { states, ready: VecDeque::new(), next, max })))
     }
 
     /// Slots there may be.
@@ -93,17 +86,9 @@ impl Table {
 
     pub(super) fn counts(&self) -> SlotCounts {
         let slots = self.lock();
-        let leased = slots
-            .states
-            .values()
-            .filter(|state| matches!(state, State::Leased(_)))
-            .count();
+        let leased = slots.states.values().filter(|state| matches!(state, State::Leased(_))).count();
         let ready = slots.ready.len();
-        SlotCounts {
-            ready,
-            leased,
-            other: slots.states.len() - leased - ready,
-        }
+        SlotCounts { ready, leased, other: slots.states.len() - leased - ready }
     }
 
     /// The numbers of all slots.
@@ -119,9 +104,7 @@ impl Table {
                 return None;
             }
             let from_next = (slots.next..Block::SLOTS).chain(0..slots.next.min(Block::SLOTS));
-            from_next
-                .map(SlotIndex)
-                .find(|slot| !slots.states.contains_key(slot))?
+            from_next.map(SlotIndex).find(|slot| !slots.states.contains_key(slot))?
         };
         let mut slots = self.lock();
         slots.next = slot.0 + 1;
@@ -176,12 +159,7 @@ impl Table {
     fn make_busy(&self, slots: &mut Slots, slot: SlotIndex) -> Hold {
         let (done, busy) = watch::channel(());
         slots.states.insert(slot, State::Busy(busy));
-        Hold {
-            table: self.clone(),
-            slot,
-            after: Some(State::Broken),
-            _done: done,
-        }
+        Hold { table: self.clone(), slot, after: Some(State::Broken), _done: done }
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
