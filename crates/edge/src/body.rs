@@ -47,20 +47,12 @@ impl GuestBound {
             return Self::empty();
         }
         let over = Some(Box::pin(exchange.clone().cancelled_owned()));
-        Self {
-            inner: Some(inner),
-            over,
-            wanted: None,
-        }
+        Self { inner: Some(inner), over, wanted: None }
     }
 
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self {
-            inner: None,
-            over: None,
-            wanted: None,
-        }
+        Self { inner: None, over: None, wanted: None }
     }
 
     /// Holds the body back until the guest says that it wants it.
@@ -101,9 +93,7 @@ impl HttpBody for GuestBound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
@@ -120,13 +110,7 @@ impl<G: FnOnce(bool)> ClientBound<G> {
     /// A body that breaks off when the run of the sandbox ends; `at_end` is called when it is over.
     pub(crate) fn new(inner: Incoming, run: CancellationToken, at_end: G) -> Self {
         let ended = Box::pin(run.clone().cancelled_owned());
-        Self {
-            inner,
-            run,
-            ended,
-            finished: false,
-            at_end: Some(at_end),
-        }
+        Self { inner, run, ended, finished: false, at_end: Some(at_end) }
     }
 }
 
@@ -203,8 +187,6 @@ impl<B: HttpBody + Unpin, K: Unpin> HttpBody for Keeping<B, K> {
 
 impl<B, K: fmt::Debug> fmt::Debug for Keeping<B, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeping")
-            .field("kept", &self.kept)
-            .finish_non_exhaustive()
+        f.debug_struct("Keeping").field("kept", &self.kept).finish_non_exhaustive()
     }
 }

@@ -118,10 +118,7 @@ pub fn ensure(dir: &Utf8Path, domain: &str, host_bundle: Option<&Utf8Path>) -> R
         bundle: dir.join("bundle.pem"),
     };
     let domain = domain.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    std::fs::create_dir_all(dir).map_err(|source| CertsError::Write {
-        path: dir.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(dir).map_err(|source| CertsError::Write { path: dir.to_owned(), source })?;
 
     let authority = ensure_authority(&files)?;
     if !leaf_fits(&files, &domain, SystemTime::now() + LEAF_RENEWED) {
@@ -140,14 +137,8 @@ fn names_of(domain: &str) -> Vec<String> {
 }
 
 fn ensure_authority(files: &TlsFiles) -> Result<Issuer<'static, KeyPair>, CertsError> {
-    let broken = || CertsError::BrokenAuthority {
-        ca: files.ca.clone(),
-        key: files.ca_key.clone(),
-    };
-    let make = |source| CertsError::Make {
-        domain: "the local authority".to_owned(),
-        source,
-    };
+    let broken = || CertsError::BrokenAuthority { ca: files.ca.clone(), key: files.ca_key.clone() };
+    let make = |source| CertsError::Make { domain: "the local authority".to_owned(), source };
     match (read(&files.ca)?, read(&files.ca_key)?) {
         (Some(ca), Some(key)) => {
             let key = KeyPair::from_pem(&key).map_err(|_| broken())?;
@@ -176,37 +167,19 @@ fn authority_params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = validity(CA_VALID);
     // Authorities of several data directories may be trusted side by side; their names must differ.
-    let mark: String = key
-        .public_key_raw()
-        .iter()
-        .rev()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "Sandbar");
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("Sandbar local authority {mark}"));
+    let mark: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name.push(DnType::OrganizationName, "Sandbar");
+    params.distinguished_name.push(DnType::CommonName, format!("Sandbar local authority {mark}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
 fn make_leaf(files: &TlsFiles, domain: &str, authority: &Issuer<'_, KeyPair>) -> Result<(), CertsError> {
-    let make = |source| CertsError::Make {
-        domain: domain.to_owned(),
-        source,
-    };
+    let make = |source| CertsError::Make { domain: domain.to_owned(), source };
     let key = KeyPair::generate().map_err(make)?;
     let mut params = CertificateParams::new(names_of(domain)).map_err(make)?;
-    debug_assert!(
-        params
-            .subject_alt_names
-            .iter()
-            .any(|name| matches!(name, SanType::IpAddress(_)))
-    );
+    debug_assert!(params.subject_alt_names.iter().any(|name| matches!(name, SanType::IpAddress(_))));
     (params.not_before, params.not_after) = validity(LEAF_VALID);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, domain);
@@ -235,9 +208,7 @@ fn leaf_fits(files: &TlsFiles, domain: &str, then: SystemTime) -> bool {
 
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&files.ca).ok()?).ok()?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .ok()?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
         let then = UnixTime::since_unix_epoch(then.duration_since(SystemTime::UNIX_EPOCH).ok()?);
         for name in names_of(domain) {
             let name = ServerName::try_from(name.replace('*', "49983-any")).ok()?;
@@ -251,14 +222,9 @@ fn leaf_fits(files: &TlsFiles, domain: &str, then: SystemTime) -> bool {
 fn write_bundle(files: &TlsFiles, host_bundle: Option<&Utf8Path>) -> Result<(), CertsError> {
     let mut bundle = String::new();
     if let Some(path) = host_bundle {
-        let source = |source| CertsError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let source = |source| CertsError::Read { path: path.to_owned(), source };
         if std::fs::metadata(path).map_err(source)?.len() > HOST_BUNDLE_MAX {
-            return Err(CertsError::HostBundleTooLarge {
-                path: path.to_owned(),
-            });
+            return Err(CertsError::HostBundleTooLarge { path: path.to_owned() });
         }
         bundle = std::fs::read_to_string(path).map_err(source)?;
         if !bundle.ends_with('\n') {
@@ -283,10 +249,7 @@ fn read(path: &Utf8Path) -> Result<Option<String>, CertsError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(CertsError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(CertsError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -299,17 +262,11 @@ fn write(path: &Utf8Path, text: &str, access: Access) -> Result<(), CertsError> 
         {
             return Err(error);
         }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(access as u32)
-            .open(&new)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(access as u32).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)
     })();
-    result.map_err(|source| CertsError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    result.map_err(|source| CertsError::Write { path: path.to_owned(), source })
 }

@@ -29,12 +29,7 @@ pub(crate) struct ClientSocket {
 
 impl ClientSocket {
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, place: OwnedSemaphorePermit) -> Self {
-        Self {
-            stream,
-            activity,
-            lingering: None,
-            _place: place,
-        }
+        Self { stream, activity, lingering: None, _place: place }
     }
 
     /// The first byte the client sends, without taking it; `None` when it closes instead.
@@ -85,9 +80,7 @@ impl AsyncWrite for ClientSocket {
                 return Poll::Ready(Ok(()));
             }
         }
-        let deadline = this
-            .lingering
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let deadline = this.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         let mut scratch = [0; 8192];
         while deadline.as_mut().poll(cx).is_pending() {
             let mut forgotten = ReadBuf::new(&mut scratch);

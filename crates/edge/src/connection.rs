@@ -72,10 +72,7 @@ impl Door {
         let stream = match timeout(OPENING, acceptor.accept(socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "TLS handshake did not succeed"
-                );
+                tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake did not succeed");
                 return;
             }
             Err(_late) => return,
@@ -99,12 +96,7 @@ impl Door {
             .max_header_size(HEAD_MAX)
             .serve_connection(TokioIo::new(stream), service_fn(service))
             .with_upgrades();
-        self.drive(
-            Box::pin(connection),
-            |connection| connection.graceful_shutdown(),
-            &activity,
-        )
-        .await;
+        self.drive(Box::pin(connection), |connection| connection.graceful_shutdown(), &activity).await;
     }
 
     async fn serve_http2<S>(&self, stream: S, activity: Arc<Activity>)
@@ -121,12 +113,7 @@ impl Door {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(30))
             .serve_connection(TokioIo::new(stream), service_fn(service));
-        self.drive(
-            Box::pin(connection),
-            |connection| connection.graceful_shutdown(),
-            &activity,
-        )
-        .await;
+        self.drive(Box::pin(connection), |connection| connection.graceful_shutdown(), &activity).await;
     }
 
     fn service(&self, activity: &Arc<Activity>) -> impl Fn(Request<Incoming>) -> Answering + use<> {

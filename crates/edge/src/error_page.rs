@@ -14,11 +14,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("should-retry");
 
 /// How the client wants to read an error.
 pub(crate) fn format_for(headers: &HeaderMap) -> Format {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     Format::choose(Hints {
         accept: text(ACCEPT),
         sec_fetch_mode: text(SEC_FETCH_MODE),

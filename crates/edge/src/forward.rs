@@ -41,25 +41,16 @@ impl Forwarder {
     ) -> Result<Response<Body>, EdgeError> {
         // Before anything is looked up: some of these paths ask for no token.
         if target.port == AGENT_PORT && is_reserved(request.uri().path()) {
-            return Err(EdgeError::ReservedPath {
-                path: request.uri().path().to_owned(),
-            });
+            return Err(EdgeError::ReservedPath { path: request.uri().path().to_owned() });
         }
-        let id: SandboxId = target
-            .sandbox_id
-            .parse()
-            .map_err(|_| EdgeError::Address(AddressError::InvalidSandboxId))?;
-        let gone = || EdgeError::SandboxNotFound {
-            sandbox_id: id.to_string(),
-        };
+        let id: SandboxId =
+            target.sandbox_id.parse().map_err(|_| EdgeError::Address(AddressError::InvalidSandboxId))?;
+        let gone = || EdgeError::SandboxNotFound { sandbox_id: id.to_string() };
         let route = self.routes.find(&id).await.map_err(|_refusal| gone())?;
         let run = self.upstreams.run(&route);
         let Some(admission) = run.admit(self.connection_limit) else {
             let limit = self.connection_limit.unwrap_or_default();
-            return Err(EdgeError::TooManyConnections {
-                sandbox_id: id.to_string(),
-                limit,
-            });
+            return Err(EdgeError::TooManyConnections { sandbox_id: id.to_string(), limit });
         };
 
         let hop = hop_of(&request, target.port);
@@ -77,10 +68,9 @@ impl Forwarder {
                 tracing::debug!(sandbox_id = %id, error = &error as &dyn std::error::Error, "guest did not answer");
                 // A sandbox that is ending looks like a closed port at first.
                 return Err(match self.routes.find(&id).await {
-                    Ok(now) if now.run == route.run && !route.ended.is_cancelled() => EdgeError::PortClosed {
-                        sandbox_id: id.to_string(),
-                        port: target.port,
-                    },
+                    Ok(now) if now.run == route.run && !route.ended.is_cancelled() => {
+                        EdgeError::PortClosed { sandbox_id: id.to_string(), port: target.port }
+                    }
                     _ => gone(),
                 });
             }
@@ -90,10 +80,7 @@ impl Forwarder {
             return match client {
                 Some(client) => Ok(self.upgrade(client, response, route, admission, busy)),
                 // Nobody asked for it: not an answer.
-                None => Err(EdgeError::PortClosed {
-                    sandbox_id: id.to_string(),
-                    port: target.port,
-                }),
+                None => Err(EdgeError::PortClosed { sandbox_id: id.to_string(), port: target.port }),
             };
         }
         let keep = (hop == Hop::Reuse).then_some(connection);
@@ -114,11 +101,7 @@ impl Forwarder {
         let over = route.ended.child_token();
         let client = (hop == Hop::Upgrade).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
-        let payload = if body.is_end_stream() {
-            Payload::Empty
-        } else {
-            Payload::Follows
-        };
+        let payload = if body.is_end_stream() { Payload::Empty } else { Payload::Follows };
         headers::for_guest(&mut head, hop, payload);
         let mut body = GuestBound::new(body, &over);
         let expects = payload == Payload::Follows
@@ -191,8 +174,5 @@ where
     headers::for_client(&mut head.headers);
     // The version is that of the guest's connection.
     head.version = http::Version::HTTP_11;
-    Response::from_parts(
-        head,
-        Body::new(ClientBound::new(body, route.ended.clone(), at_end)),
-    )
+    Response::from_parts(head, Body::new(ClientBound::new(body, route.ended.clone(), at_end)))
 }

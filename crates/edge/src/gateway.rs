@@ -79,11 +79,7 @@ impl Gateway {
         }
         let headers = request.headers();
         let address = Address {
-            host: request
-                .uri()
-                .authority()
-                .map(host_and_port)
-                .or_else(|| text(headers, HOST.as_str())),
+            host: request.uri().authority().map(host_and_port).or_else(|| text(headers, HOST.as_str())),
             sandbox_id: text(headers, SANDBOX_ID),
             sandbox_port: text(headers, SANDBOX_PORT),
         };
@@ -96,13 +92,8 @@ impl Gateway {
             (AgentPath::Only, None) => Err(EdgeError::NoAddress),
             (AgentPath::Only | AgentPath::Shared, Some(token)) => {
                 match self.routes.find_by_token(token).await {
-                    Some(id) => Ok(Plane::Sandbox(Target {
-                        sandbox_id: id.to_string(),
-                        port: AGENT_PORT,
-                    })),
-                    None => Err(EdgeError::SandboxNotFound {
-                        sandbox_id: String::new(),
-                    }),
+                    Some(id) => Ok(Plane::Sandbox(Target { sandbox_id: id.to_string(), port: AGENT_PORT })),
+                    None => Err(EdgeError::SandboxNotFound { sandbox_id: String::new() }),
                 }
             }
         }

@@ -35,14 +35,8 @@ pub(crate) enum Payload {
 
 /// Turns a client's request into one for the guest.
 pub(crate) fn for_guest(head: &mut request::Parts, hop: Hop, payload: Payload) {
-    let upgrade = (hop == Hop::Upgrade)
-        .then(|| head.headers.get(UPGRADE).cloned())
-        .flatten();
-    let trailers = head
-        .headers
-        .get_all(TE)
-        .iter()
-        .any(|value| value.as_bytes().starts_with(b"trailers"));
+    let upgrade = (hop == Hop::Upgrade).then(|| head.headers.get(UPGRADE).cloned()).flatten();
+    let trailers = head.headers.get_all(TE).iter().any(|value| value.as_bytes().starts_with(b"trailers"));
     strip(&mut head.headers);
     // Only the host may speak to the agent's control routes; see ARCHITECTURE.md.
     head.headers.remove(CONTROL);
@@ -56,11 +50,7 @@ pub(crate) fn for_guest(head: &mut request::Parts, hop: Hop, payload: Payload) {
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    head.uri = head
-        .uri
-        .path_and_query()
-        .map(|path| Uri::from(path.clone()))
-        .unwrap_or_default();
+    head.uri = head.uri.path_and_query().map(|path| Uri::from(path.clone())).unwrap_or_default();
     head.version = Version::HTTP_11;
 
     if trailers {
@@ -68,13 +58,11 @@ pub(crate) fn for_guest(head: &mut request::Parts, hop: Hop, payload: Payload) {
     }
     // Said explicitly, because a body of unknown length is unusual enough with GET to be dropped otherwise.
     if payload == Payload::Follows && !head.headers.contains_key(CONTENT_LENGTH) {
-        head.headers
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     match (hop, upgrade) {
         (Hop::Upgrade, Some(protocol)) => {
-            head.headers
-                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(UPGRADE, protocol);
         }
         (Hop::Once, _) => {
@@ -147,11 +135,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     if crumbs.nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -174,11 +158,8 @@ mod tests {
         let (mut head, ()) = request.body(()).expect("a request").into_parts();
         for_guest(&mut head, hop, payload);
         assert_eq!(head.version, Version::HTTP_11);
-        let mut got: Vec<String> = head
-            .headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
+        let mut got: Vec<String> =
+            head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         got.sort();
         got.insert(0, head.uri.to_string());
         assert_eq!(got, want);
@@ -205,13 +186,7 @@ mod tests {
                 "trailer: x-sum",
                 "x-access-token: t",
             ],
-            &[
-                "/a?b=c",
-                "content-length: 0",
-                "host: x:1",
-                "trailer: x-sum",
-                "x-access-token: t",
-            ],
+            &["/a?b=c", "content-length: 0", "host: x:1", "trailer: x-sum", "x-access-token: t"],
         );
     }
 
@@ -245,14 +220,7 @@ mod tests {
             sent,
             &["/", "connection: upgrade", "host: x", "upgrade: websocket"],
         );
-        check(
-            Version::HTTP_11,
-            "/",
-            Hop::Reuse,
-            Payload::Empty,
-            sent,
-            &["/", "host: x"],
-        );
+        check(Version::HTTP_11, "/", Hop::Reuse, Payload::Empty, sent, &["/", "host: x"]);
     }
 
     #[test]

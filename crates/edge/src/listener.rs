@@ -62,27 +62,11 @@ pub struct Bound {
 /// # Errors
 /// When an address cannot be had or the certificate cannot be used.
 pub async fn bind(config: Config) -> Result<Bound, BindError> {
-    let tls = config
-        .tls
-        .as_ref()
-        .map(tls::acceptor)
-        .transpose()
-        .map_err(BindError::Tls)?;
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(BindError::Tls)?;
     let listeners = listen_on_all(&config.listen)?;
-    let addresses = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<io::Result<Vec<_>>>();
-    let addresses = addresses.map_err(|source| BindError::Listen {
-        address: config.listen[0],
-        source,
-    })?;
-    Ok(Bound {
-        config,
-        listeners,
-        addresses,
-        tls,
-    })
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
+    let addresses = addresses.map_err(|source| BindError::Listen { address: config.listen[0], source })?;
+    Ok(Bound { config, listeners, addresses, tls })
 }
 
 impl Bound {
@@ -101,10 +85,7 @@ impl Bound {
         guests.spawn(async move { sweeper.sweep().await });
 
         let mut own_names = OwnNames::new(&self.config.domain);
-        self.config
-            .proxy_hosts
-            .iter()
-            .for_each(|host| own_names.add(host));
+        self.config.proxy_hosts.iter().for_each(|host| own_names.add(host));
         let forwarder = Forwarder {
             routes: routes.clone(),
             upstreams,
@@ -112,12 +93,7 @@ impl Bound {
             tasks: clients.clone(),
         };
         let door = Arc::new(Door {
-            gateway: Arc::new(Gateway {
-                own_names,
-                api,
-                routes,
-                forwarder,
-            }),
+            gateway: Arc::new(Gateway { own_names, api, routes, forwarder }),
             tls: self.tls,
             tasks: clients.clone(),
             stop: stop.clone(),
@@ -128,10 +104,7 @@ impl Bound {
         }
 
         stop.cancelled().await;
-        if tokio::time::timeout(self.config.shutdown_grace, clients.done())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.config.shutdown_grace, clients.done()).await.is_err() {
             tracing::info!("cut the requests still in flight");
         }
         clients.cut().await;
@@ -139,38 +112,34 @@ impl Bound {
     }
 }
 
-/// Accepts connections while there is a place for them, until the server stops.
+/// Accepts connections until the server stops. One that finds no place waits for it, and those behind it
+/// wait in the kernel.
 async fn accept(listener: TcpListener, door: Arc<Door>, places: Arc<Semaphore>) {
     loop {
         let accepted = tokio::select! {
             () = door.stop.cancelled() => return,
-            accepted = async {
-                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-                listener.accept().await.map(|(stream, _)| (stream, place))
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, place)) => {
-                if let Err(error) = socket_options::apply(&stream) {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "client was gone at once"
-                    );
-                    continue;
-                }
-                let activity = Activity::new();
-                let socket = ClientSocket::new(stream, activity.clone(), place);
-                door.tasks.spawn(door.clone().serve(socket, activity));
-            }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 // Mostly a client that is gone already, or no file descriptors left: others may close theirs.
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "did not accept a connection"
-                );
+                tracing::debug!(error = &error as &dyn std::error::Error, "did not accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
             }
+        };
+        let place = tokio::select! {
+            () = door.stop.cancelled() => return,
+            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
+        };
+        if let Err(error) = socket_options::apply(&stream) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "client was gone at once");
+            continue;
         }
+        let activity = Activity::new();
+        let socket = ClientSocket::new(stream, activity.clone(), place);
+        door.tasks.spawn(door.clone().serve(socket, activity));
     }
 }
 
@@ -211,11 +180,7 @@ fn listen_once(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> 
         }
         listeners.push(listener);
     }
-    if listeners.is_empty() {
-        Err(BindError::NoAddress)
-    } else {
-        Ok(listeners)
-    }
+    if listeners.is_empty() { Err(BindError::NoAddress) } else { Ok(listeners) }
 }
 
 fn is_absent_ipv6(address: SocketAddr, error: &io::Error) -> bool {

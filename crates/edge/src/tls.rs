@@ -43,10 +43,7 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
         .map_err(read(&files.leaf))?;
     let key = PrivateKeyDer::from_pem_file(&files.leaf_key).map_err(read(&files.leaf_key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let use_leaf = |source| TlsError::Use {
-        path: files.leaf.clone(),
-        source,
-    };
+    let use_leaf = |source| TlsError::Use { path: files.leaf.clone(), source };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(use_leaf)?

@@ -19,10 +19,7 @@ pub(crate) async fn tunnel(client: OnUpgrade, guest: OnUpgrade, ended: Cancellat
     let (client, guest) = match both.await {
         Ok(Ok(both)) => both,
         Ok(Err(error)) => {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "upgrade was not completed"
-            );
+            tracing::debug!(error = &error as &dyn std::error::Error, "upgrade was not completed");
             return;
         }
         Err(_late) => {

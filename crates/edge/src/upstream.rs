@@ -71,25 +71,14 @@ pub(crate) struct Connection {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error("connect to {address}:{port}")]
-    Dial {
-        address: Ipv4Addr,
-        port: u16,
-        source: std::io::Error,
-    },
+    Dial { address: Ipv4Addr, port: u16, source: std::io::Error },
     #[error("exchange with {address}:{port}")]
-    Exchange {
-        address: Ipv4Addr,
-        port: u16,
-        source: hyper::Error,
-    },
+    Exchange { address: Ipv4Addr, port: u16, source: hyper::Error },
 }
 
 impl Upstreams {
     pub(crate) fn new(tasks: Tasks) -> Self {
-        Self {
-            runs: Arc::default(),
-            tasks,
-        }
+        Self { runs: Arc::default(), tasks }
     }
 
     /// The run that a route leads to.
@@ -154,27 +143,14 @@ impl Run {
                     (Some(unsent), _) => request = unsent,
                     (None, Some(copy)) => request = copy,
                     (None, None) => {
-                        return Err(SendError::Exchange {
-                            address,
-                            port,
-                            source: error.into_error(),
-                        });
+                        return Err(SendError::Exchange { address, port, source: error.into_error() });
                     }
                 },
             }
         }
-        let stream = dial::dial(address, port)
-            .await
-            .map_err(|source| SendError::Dial {
-                address,
-                port,
-                source,
-            })?;
-        let exchange = |source| SendError::Exchange {
-            address,
-            port,
-            source,
-        };
+        let stream =
+            dial::dial(address, port).await.map_err(|source| SendError::Dial { address, port, source })?;
+        let exchange = |source| SendError::Exchange { address, port, source };
         let io = TokioIo::new(GuestSocket::new(stream));
         let (mut sender, connection) = http1::handshake(io).await.map_err(exchange)?;
         let ended = self.ended.clone();
@@ -193,13 +169,7 @@ impl Run {
     }
 
     fn answered(self: &Arc<Self>, response: Response<Incoming>, sender: SendRequest<GuestBound>) -> Answered {
-        Answered {
-            response,
-            connection: Connection {
-                run: self.clone(),
-                sender,
-            },
-        }
+        Answered { response, connection: Connection { run: self.clone(), sender } }
     }
 
     /// The connection used last, if one is usable.

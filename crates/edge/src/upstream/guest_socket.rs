@@ -18,10 +18,7 @@ pub(crate) struct GuestSocket {
 
 impl GuestSocket {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            guest_reads: true,
-        }
+        Self { stream, guest_reads: true }
     }
 
     fn forget_if_closed(&mut self, written: io::Result<usize>, all: usize) -> io::Result<usize> {

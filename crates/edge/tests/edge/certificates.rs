@@ -20,14 +20,9 @@ fn read(path: &Utf8Path) -> String {
 #[tokio::test]
 async fn every_name_a_client_uses_is_accepted() {
     let edge = Edge::start().await;
-    for name in [
-        "sbx.localhost",
-        "api.sbx.localhost",
-        "49983-iabc.sbx.localhost",
-        "localhost",
-        "127.0.0.1",
-        "::1",
-    ] {
+    for name in
+        ["sbx.localhost", "api.sbx.localhost", "49983-iabc.sbx.localhost", "localhost", "127.0.0.1", "::1"]
+    {
         edge.connect_tls(name, &["h2", "http/1.1"]).await;
     }
     edge.stop().await;
@@ -43,11 +38,7 @@ async fn the_client_chooses_the_version() {
         (vec![], None),
     ] {
         let stream = edge.connect_tls("sbx.localhost", &offered).await;
-        let got = stream
-            .get_ref()
-            .1
-            .alpn_protocol()
-            .map(|protocol| std::str::from_utf8(protocol).unwrap());
+        let got = stream.get_ref().1.alpn_protocol().map(|protocol| std::str::from_utf8(protocol).unwrap());
         assert_eq!(got, chosen, "{offered:?}");
     }
     edge.stop().await;
@@ -57,13 +48,9 @@ async fn the_client_chooses_the_version() {
 fn making_certificates_twice_changes_nothing() {
     let (_dir, path) = scratch();
     let files = certs::ensure(&path, "sbx.localhost:3000", None).unwrap();
-    let before: Vec<String> = [&files.ca, &files.leaf, &files.leaf_key]
-        .map(|path| read(path))
-        .into();
+    let before: Vec<String> = [&files.ca, &files.leaf, &files.leaf_key].map(|path| read(path)).into();
     assert_eq!(certs::ensure(&path, "sbx.localhost:3000", None).unwrap(), files);
-    let after: Vec<String> = [&files.ca, &files.leaf, &files.leaf_key]
-        .map(|path| read(path))
-        .into();
+    let after: Vec<String> = [&files.ca, &files.leaf, &files.leaf_key].map(|path| read(path)).into();
     assert_eq!(before, after);
     for key in [&files.ca_key, &files.leaf_key] {
         let mode = std::fs::metadata(key).unwrap().permissions().mode();
@@ -99,16 +86,10 @@ fn a_damaged_leaf_is_made_anew_and_a_damaged_authority_is_an_error() {
     let others = certs::ensure(&other, "sbx.localhost", None).unwrap();
     std::fs::copy(&others.ca_key, &files.ca_key).unwrap();
     let result = certs::ensure(&path, "sbx.localhost", None);
-    assert!(
-        matches!(result, Err(CertsError::BrokenAuthority { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(CertsError::BrokenAuthority { .. })), "{result:?}");
     std::fs::remove_file(&files.ca_key).unwrap();
     let result = certs::ensure(&path, "sbx.localhost", None);
-    assert!(
-        matches!(result, Err(CertsError::BrokenAuthority { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(CertsError::BrokenAuthority { .. })), "{result:?}");
 }
 
 #[test]
@@ -118,10 +99,7 @@ fn the_bundle_has_the_hosts_roots_and_the_authority() {
     for roots in ["root one", "root two\n"] {
         std::fs::write(&host, roots).unwrap();
         let files = certs::ensure(&path, "sbx.localhost", Some(&host)).unwrap();
-        assert_eq!(
-            read(&files.bundle),
-            format!("{}\n{}", roots.trim_end(), read(&files.ca))
-        );
+        assert_eq!(read(&files.bundle), format!("{}\n{}", roots.trim_end(), read(&files.ca)));
     }
     std::fs::remove_file(&host).unwrap();
     let result = certs::ensure(&path, "sbx.localhost", Some(&host));

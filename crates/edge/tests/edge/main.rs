@@ -3,5 +3,10 @@
 #![allow(missing_docs)]
 
 mod certificates;
+mod ending;
+mod limits;
+mod reuse;
 mod routing;
+mod streaming;
 mod support;
+mod upgrades;

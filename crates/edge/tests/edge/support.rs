@@ -73,9 +73,7 @@ pub(crate) struct FakeRoutes {
 impl Routes for FakeRoutes {
     async fn find(&self, id: &SandboxId) -> Result<Route, Refusal> {
         let route = self.by_id.lock().unwrap().get(id).cloned();
-        route
-            .filter(|route| !route.ended.is_cancelled())
-            .ok_or(Refusal::NotFound)
+        route.filter(|route| !route.ended.is_cancelled()).ok_or(Refusal::NotFound)
     }
 
     async fn find_by_token(&self, token: &str) -> Option<SandboxId> {
@@ -111,38 +109,19 @@ impl Edge {
         let (routes, stop) = (Arc::new(FakeRoutes::default()), CancellationToken::new());
         let api = api_service(tower::service_fn(api));
         let serving = tokio::spawn(bound.serve(api, routes.clone(), stop.clone()));
-        Self {
-            addresses,
-            tls,
-            routes,
-            stop,
-            serving,
-            _dir: dir,
-        }
+        Self { addresses, tls, routes, stop, serving, _dir: dir }
     }
 
     /// Makes a sandbox known, with a run of its own. Cancel the token to end it.
     pub(crate) fn sandbox(&self, id: &str, address: Ipv4Addr) -> CancellationToken {
         let ended = CancellationToken::new();
-        let route = Route {
-            run: RunId(uuid::Uuid::new_v4()),
-            address,
-            ended: ended.clone(),
-        };
-        self.routes
-            .by_id
-            .lock()
-            .unwrap()
-            .insert(id.parse().unwrap(), route);
+        let route = Route { run: RunId(uuid::Uuid::new_v4()), address, ended: ended.clone() };
+        self.routes.by_id.lock().unwrap().insert(id.parse().unwrap(), route);
         ended
     }
 
     pub(crate) fn token(&self, token: &str, id: &str) {
-        self.routes
-            .by_token
-            .lock()
-            .unwrap()
-            .insert(token.to_owned(), id.parse().unwrap());
+        self.routes.by_token.lock().unwrap().insert(token.to_owned(), id.parse().unwrap());
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -157,9 +136,7 @@ impl Edge {
         alpn: &[&str],
     ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(&self.tls.ca).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_file(&self.tls.ca).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -186,9 +163,8 @@ impl Edge {
     pub(crate) async fn http2(&self) -> Client {
         let stream = self.connect_tls(DOMAIN, &["h2", "http/1.1"]).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (sender, connection) = soon(http2::handshake(TokioExecutor::new(), TokioIo::new(stream)))
-            .await
-            .unwrap();
+        let (sender, connection) =
+            soon(http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await.unwrap();
         Client {
             sender: Sender::Http2(sender),
             connection: tokio::spawn(async move { connection.await.map_err(drop) }),
@@ -210,11 +186,7 @@ impl Edge {
 /// The API says that it was asked.
 async fn api(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let text = format!("api {} {}", request.method(), request.uri().path());
-    let mut response = Response::new(if request.uri().path() == "/empty" {
-        empty()
-    } else {
-        full(text)
-    });
+    let mut response = Response::new(if request.uri().path() == "/empty" { empty() } else { full(text) });
     if request.uri().path() == "/empty" {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
@@ -239,10 +211,7 @@ impl Client {
     {
         let (sender, connection) = soon(http1::handshake(TokioIo::new(stream))).await.unwrap();
         let connection = tokio::spawn(async move { connection.with_upgrades().await.map_err(drop) });
-        Self {
-            sender: Sender::Http1(sender),
-            connection,
-        }
+        Self { sender: Sender::Http1(sender), connection }
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -314,12 +283,7 @@ impl Answer {
         let collected = soon(body.collect()).await.unwrap();
         let trailers = collected.trailers().cloned();
         let text = String::from_utf8(collected.to_bytes().to_vec()).unwrap();
-        Self {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            text,
-            trailers,
-        }
+        Self { status: head.status.as_u16(), headers: head.headers, text, trailers }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -366,10 +330,7 @@ impl Guest {
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
                 let server = hyper::server::conn::http1::Builder::new();
-                let _ = server
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
+                let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
             }
         })
     }
@@ -381,9 +342,7 @@ impl Guest {
         F: Future<Output = ()> + Send + 'static,
     {
         let local = listener.local_addr().unwrap();
-        let SocketAddr::V4(local) = local else {
-            panic!("guests have IPv4")
-        };
+        let SocketAddr::V4(local) = local else { panic!("guests have IPv4") };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
@@ -392,11 +351,7 @@ impl Guest {
                 connections.spawn(handler(stream));
             }
         });
-        Self {
-            address: *local.ip(),
-            port: local.port(),
-            _tasks: tasks,
-        }
+        Self { address: *local.ip(), port: local.port(), _tasks: tasks }
     }
 
     /// The host name that leads here, for a sandbox of this name.
