@@ -1,0 +1,27 @@
+//! `sandbar serve`: the server, until SIGTERM or Ctrl-C.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::server;
+use crate::settings::{DataDir, ServeFlags, Settings};
+
+/// Run the server.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    data: DataDir,
+    #[command(flatten)]
+    flags: ServeFlags,
+}
+
+impl ServeArgs {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        server::start_logging();
+        let settings = Settings::read(&self.data.data_dir, self.flags)?;
+        let server = server::Server::start(settings).await?;
+        server.run_until_signal().await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
