@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use sandbar_model::ErrorKind;
 
 use self::chroot::Chroot;
@@ -163,39 +163,17 @@ impl Builder<'_> {
             return Err(BuildError::NotRoot);
         }
         mounts::privately(
-            |source| BuildError::Mount {
-                what: "private namespace",
-                path: "/".into(),
-                source,
-            },
+            |source| BuildError::Mount { what: "private namespace", path: "/".into(), source },
             work,
         )
     }
 
     fn program(&self, step: &str, program: crate::program::Program) -> Result<(), BuildError> {
         let shown = format!("{}: {step}", self.template);
-        program
-            .run(&shown, self.report)
-            .map(drop)
-            .map_err(|source| BuildError::Program {
-                template: self.template.to_owned(),
-                step: step.to_owned(),
-                source,
-            })
+        program.run(&shown, self.report).map(drop).map_err(|source| BuildError::Program {
+            template: self.template.to_owned(),
+            step: step.to_owned(),
+            source,
+        })
     }
-}
-
-/// `dir:dir:…` as the option `lowerdir` wants it: topmost first, `:` and `\` escaped.
-pub(crate) fn lower_option(lowest_first: impl DoubleEndedIterator<Item = impl AsRef<Utf8Path>>) -> String {
-    let escaped = |dir: &Utf8Path| {
-        dir.as_str()
-            .replace('\\', r"\\")
-            .replace(':', r"\:")
-            .replace(',', r"\,")
-    };
-    lowest_first
-        .rev()
-        .map(|dir| escaped(dir.as_ref()))
-        .collect::<Vec<_>>()
-        .join(":")
 }

@@ -89,11 +89,7 @@ mod tests {
         for name in [AGENT, OTHER_NAMES[0], OTHER_NAMES[1]] {
             let path = store.path(&first).join(name);
             assert_eq!(fs::read_to_string(&path).unwrap(), "one", "{name}");
-            assert_eq!(
-                fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-                0o755,
-                "{name}"
-            );
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755, "{name}");
         }
         fs::write(&binary, "two").unwrap();
         assert_ne!(import_tools(&store, &binary).unwrap(), first);

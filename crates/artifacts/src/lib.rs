@@ -6,7 +6,7 @@
 //!                                    ▼
 //!                              roots/<digest>   read-only overlay of a list of layers, shared by sandboxes
 //!                                    +
-//!                 sandboxes/<id>/scratch        ext4 of the allowed size: all that a sandbox writes
+//!                 scratch/<id>/        ext4 of the allowed size: all that a sandbox writes
 //! ```
 //!
 //! A [`LayerStore`] holds layers and may be shared by several servers; [`Roots`] and [`ScratchDisks`] belong to
@@ -19,10 +19,13 @@
 mod build;
 mod guest_tools;
 mod mounts;
+mod overlay;
 mod program;
 mod progress;
 mod recipe;
+mod roots;
 mod runsc;
+mod scratch;
 pub mod stock;
 mod store;
 
@@ -31,6 +34,8 @@ pub use guest_tools::{ImportError, import_tools};
 pub use program::ProgramError;
 pub use progress::{Progress, Reporter};
 pub use recipe::RecipeError;
+pub use roots::{RootError, Roots};
 pub use runsc::{RunscError, RunscVersion, ensure_runsc};
+pub use scratch::{ScratchDisks, ScratchError, ScratchSettings};
 pub use stock::{BuildOptions, Image, Mirrors};
 pub use store::{LayerStore, StoreError};

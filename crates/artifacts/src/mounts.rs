@@ -1,4 +1,8 @@
 //! What is mounted, and the two ways to be rid of it: unmount it, or mount it where it dies with its thread.
+//!
+//! A new mount namespace (a build's, an engine's) starts with a copy of every mount, and a copy keeps a file system
+//! and its loop device alive. So the directories that we mount in are *shared*: what is unmounted there is unmounted
+//! in every copy, provided that who makes a namespace makes it a slave and not private.
 
 use std::fs;
 use std::io;
@@ -7,17 +11,14 @@ use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Mount points at or below `dir`, in the order they were mounted. A path mounted twice is listed twice.
 pub(crate) fn below(dir: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(mountinfo
-        .lines()
-        .filter_map(mount_point)
-        .filter(|path| path.starts_with(dir))
-        .collect())
+    // The thread's, which are not those of the process in `privately`.
+    let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    Ok(mountinfo.lines().filter_map(mount_point).filter(|path| path.starts_with(dir)).collect())
 }
 
 /// The mount point of one line of `/proc/self/mountinfo`: its fifth field (proc(5)).
@@ -65,6 +66,26 @@ pub(crate) fn detach(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
+/// Makes `dir` a mount of its own, whose changes reach the copies of it in other namespaces. May be repeated.
+pub(crate) fn share(dir: &Utf8Path) -> io::Result<()> {
+    if below(dir)?.iter().any(|path| path == dir) {
+        return Ok(());
+    }
+    mount_bind(dir.as_str(), dir.as_str())?;
+    // Private first: the bind is in one group with what it was made from, where that is shared, and each mount in it
+    // would appear a second time below it.
+    mount_change(dir.as_str(), MountPropagationFlags::PRIVATE)?;
+    Ok(mount_change(dir.as_str(), MountPropagationFlags::SHARED)?)
+}
+
+/// Undoes [`share`], unless something is still mounted in `dir`.
+pub(crate) fn unshare(dir: &Utf8Path) -> io::Result<()> {
+    if below(dir)?.iter().any(|path| path != dir) {
+        return Ok(());
+    }
+    detach(dir)
+}
+
 /// Runs `work` in a mount namespace of its own, so that all it mounts is gone when it is done or killed.
 ///
 /// `unshared` turns the failure to make the namespace into the caller's error.
@@ -76,16 +97,14 @@ pub(crate) fn privately<T: Send, E: Send>(
         // SAFETY: only the mount namespace (and with it root and working directory) of this thread changes; file
         // descriptors stay shared.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
     };
     thread::scope(|scope| {
         let thread = scope.spawn(|| match enter() {
             Ok(()) => work(),
             Err(error) => Err(unshared(error.into())),
         });
-        thread
-            .join()
-            .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+        thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
     })
 }
 

@@ -19,14 +19,8 @@ const TAIL_LINES: usize = 30;
 /// A longer line is cut into pieces of this size.
 const LINE_BYTES: usize = 4096;
 /// What a build needs to find its way out of a company's network.
-const PROXY_VARIABLES: [&str; 6] = [
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
+const PROXY_VARIABLES: [&str; 6] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -89,26 +83,15 @@ impl Program {
         let mut command = Command::new(&path);
         command
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
             .env("LANG", "C.UTF-8")
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .envs(
-                PROXY_VARIABLES
-                    .iter()
-                    .filter_map(|name| std::env::var_os(name).map(|value| (name, value))),
-            )
+            .envs(PROXY_VARIABLES.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))))
             .current_dir("/")
             .stdin(Stdio::null())
             .process_group(0);
-        Self {
-            path,
-            command,
-            deadline,
-        }
+        Self { path, command, deadline }
     }
 
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
@@ -139,27 +122,18 @@ impl Program {
     ///
     /// Blocks. If the calling thread ends before the program, the kernel ends the program.
     pub(crate) fn run(mut self, step: &str, report: &Reporter) -> Result<String, ProgramError> {
-        let follow = |path: &Utf8Path, source| ProgramError::Follow {
-            program: path.to_owned(),
-            source,
-        };
+        let follow = |path: &Utf8Path, source| ProgramError::Follow { program: path.to_owned(), source };
         let started = Instant::now();
         let (output, writer) = io::pipe().map_err(|source| follow(&self.path, source))?;
         let for_errors = writer.try_clone().map_err(|source| follow(&self.path, source))?;
         self.command.stdout(writer).stderr(for_errors);
         // SAFETY: runs between fork and exec and makes one system call.
         unsafe {
-            self.command
-                .pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
+            self.command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
         }
         let mut child = self.command.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ProgramError::Missing {
-                program: self.path.clone(),
-            },
-            _ => ProgramError::Start {
-                program: self.path.clone(),
-                source,
-            },
+            io::ErrorKind::NotFound => ProgramError::Missing { program: self.path.clone() },
+            _ => ProgramError::Start { program: self.path.clone(), source },
         })?;
         // The command holds our copies of the pipe's writing end; while they live the pipe has no end.
         drop(self.command);
@@ -175,18 +149,10 @@ impl Program {
         let program = self.path;
         match ended {
             Ok(Some(status)) if status.success() => Ok(tail),
-            Ok(Some(status)) => Err(ProgramError::Failed {
-                program,
-                status,
-                tail,
-            }),
+            Ok(Some(status)) => Err(ProgramError::Failed { program, status, tail }),
             Ok(None) => {
                 kill(&mut child);
-                Err(ProgramError::TookTooLong {
-                    program,
-                    deadline: self.deadline,
-                    tail,
-                })
+                Err(ProgramError::TookTooLong { program, deadline: self.deadline, tail })
             }
             Err(source) => {
                 kill(&mut child);
@@ -246,12 +212,7 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(step: &'a str, report: &'a Reporter) -> Self {
-        Self {
-            step,
-            report,
-            line: Vec::new(),
-            tail: VecDeque::with_capacity(TAIL_LINES),
-        }
+        Self { step, report, line: Vec::new(), tail: VecDeque::with_capacity(TAIL_LINES) }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -302,21 +263,15 @@ mod tests {
         let sink = Arc::clone(&seen);
         let report =
             Reporter::new(move |news| sink.lock().unwrap().push((news.step.clone(), news.line.clone())));
-        shell("echo one; echo two >&2; printf three", SOON)
-            .run("test", &report)
-            .unwrap();
+        shell("echo one; echo two >&2; printf three", SOON).run("test", &report).unwrap();
         let want = ["one", "two", "three"].map(|line| ("test".to_owned(), line.to_owned()));
         assert_eq!(*seen.lock().unwrap(), want);
     }
 
     #[test]
     fn a_failure_carries_the_last_lines() {
-        let error = shell("seq 100; exit 3", SOON)
-            .run("test", &Reporter::silent())
-            .unwrap_err();
-        let ProgramError::Failed { status, tail, .. } = error else {
-            panic!("{error}")
-        };
+        let error = shell("seq 100; exit 3", SOON).run("test", &Reporter::silent()).unwrap_err();
+        let ProgramError::Failed { status, tail, .. } = error else { panic!("{error}") };
         assert_eq!(status.code(), Some(3));
         assert_eq!(tail.lines().count(), TAIL_LINES);
         assert!(tail.starts_with("71\n") && tail.ends_with("\n100"), "{tail}");
@@ -328,9 +283,7 @@ mod tests {
         let error = shell("sleep 600 & echo $!; wait", Duration::from_millis(300))
             .run("test", &Reporter::silent())
             .unwrap_err();
-        let ProgramError::TookTooLong { tail, .. } = error else {
-            panic!("{error}")
-        };
+        let ProgramError::TookTooLong { tail, .. } = error else { panic!("{error}") };
         assert!(started.elapsed() < SOON);
         let stat = format!("/proc/{tail}/stat");
         let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
@@ -342,12 +295,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = Program::new("/nonexistent/tool", SOON)
-            .run("test", &Reporter::silent())
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/nonexistent/tool is missing: install the package that provides it"
-        );
+        let error = Program::new("/nonexistent/tool", SOON).run("test", &Reporter::silent()).unwrap_err();
+        assert_eq!(error.to_string(), "/nonexistent/tool is missing: install the package that provides it");
     }
 }

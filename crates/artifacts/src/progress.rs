@@ -28,10 +28,7 @@ impl Reporter {
     }
 
     pub(crate) fn line(&self, step: &str, line: impl Into<String>) {
-        (self.0)(&Progress {
-            step: step.to_owned(),
-            line: line.into(),
-        });
+        (self.0)(&Progress { step: step.to_owned(), line: line.into() });
     }
 }
 

@@ -118,10 +118,8 @@ struct RecipeToml {
 
 impl Recipe {
     pub(crate) fn parse(name: &str, source: &Source) -> Result<Self, RecipeError> {
-        let file: RecipeToml = toml::from_str(source.recipe).map_err(|source| RecipeError::Parse {
-            name: name.to_owned(),
-            source,
-        })?;
+        let file: RecipeToml = toml::from_str(source.recipe)
+            .map_err(|source| RecipeError::Parse { name: name.to_owned(), source })?;
         let texts: BTreeMap<_, _> = source.scripts.iter().copied().collect();
         let name = file.name;
         let origin = match (file.debian, file.from) {
@@ -130,35 +128,18 @@ impl Recipe {
             _ => return Err(RecipeError::Origin { name }),
         };
         let script = |script: String| match texts.get(script.as_str()) {
-            Some(text) => Ok(Script {
-                name: script,
-                text: (*text).to_owned(),
-            }),
-            None => Err(RecipeError::NoScript {
-                name: name.clone(),
-                script,
-            }),
+            Some(text) => Ok(Script { name: script, text: (*text).to_owned() }),
+            None => Err(RecipeError::NoScript { name: name.clone(), script }),
         };
         let scripts = file.scripts.into_iter().map(script).collect::<Result<_, _>>()?;
-        Ok(Self {
-            name,
-            origin,
-            npm: file.npm,
-            scripts,
-        })
+        Ok(Self { name, origin, npm: file.npm, scripts })
     }
 
     /// The digest of the layer that this recipe makes on top of `parent`, for this host's architecture.
     pub(crate) fn digest(&self, parent: Option<&LayerDigest>) -> LayerDigest {
         let described = serde_json::to_string(self).expect("a recipe is plain data");
         let parent = parent.map_or("", LayerDigest::as_str);
-        chain(&[
-            "recipe",
-            &BUILDER_VERSION.to_string(),
-            std::env::consts::ARCH,
-            parent,
-            &described,
-        ])
+        chain(&["recipe", &BUILDER_VERSION.to_string(), std::env::consts::ARCH, parent, &described])
     }
 }
 
@@ -169,9 +150,7 @@ pub(crate) fn chain(parts: &[&str]) -> LayerDigest {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hex::encode(hash.finalize())
-        .parse()
-        .expect("hex of a SHA-256 is a digest")
+    hex::encode(hash.finalize()).parse().expect("hex of a SHA-256 is a digest")
 }
 
 #[cfg(test)]
@@ -193,20 +172,8 @@ mod tests {
         assert_eq!(plain, digest(&PLAIN, None));
         let more = PLAIN.recipe.replace("'git'", "'git', 'jq'");
         let others = [
-            digest(
-                &Source {
-                    recipe: more.leak(),
-                    ..PLAIN
-                },
-                None,
-            ),
-            digest(
-                &Source {
-                    scripts: &[("s", "false")],
-                    ..PLAIN
-                },
-                None,
-            ),
+            digest(&Source { recipe: more.leak(), ..PLAIN }, None),
+            digest(&Source { scripts: &[("s", "false")], ..PLAIN }, None),
             digest(&PLAIN, Some(&plain)),
         ];
         for other in others {
@@ -217,29 +184,15 @@ mod tests {
     #[test]
     fn comments_do_not_change_the_digest() {
         let commented = format!("# why\n{}", PLAIN.recipe);
-        assert_eq!(
-            digest(&PLAIN, None),
-            digest(
-                &Source {
-                    recipe: commented.leak(),
-                    ..PLAIN
-                },
-                None
-            )
-        );
+        assert_eq!(digest(&PLAIN, None), digest(&Source { recipe: commented.leak(), ..PLAIN }, None));
     }
 
     #[test]
     fn a_recipe_that_cannot_be_built_is_refused() {
         let refused = |recipe: &'static str| {
-            Recipe::parse("a", &Source { recipe, scripts: &[] })
-                .unwrap_err()
-                .to_string()
+            Recipe::parse("a", &Source { recipe, scripts: &[] }).unwrap_err().to_string()
         };
-        assert_eq!(
-            refused("name = 'a'"),
-            "recipe a must start from either `debian` or `from`"
-        );
+        assert_eq!(refused("name = 'a'"), "recipe a must start from either `debian` or `from`");
         assert_eq!(
             refused("name = 'a'\nfrom = 'b'\nscripts = ['x']"),
             "recipe a names the script 'x', which does not exist"

@@ -37,10 +37,7 @@ pub struct RunscVersion {
 
 impl RunscVersion {
     /// The oldest one that does all that is needed here.
-    pub const OLDEST: Self = Self {
-        date: 20_240_729,
-        patch: 0,
-    };
+    pub const OLDEST: Self = Self { date: 20_240_729, patch: 0 };
 }
 
 impl fmt::Display for RunscVersion {
@@ -54,21 +51,12 @@ impl FromStr for RunscVersion {
 
     /// Reads what `runsc --version` says: `runsc version release-20240729.0`, or `0.0~20240729.0` from Debian.
     fn from_str(said: &str) -> Result<Self, ()> {
-        let word = said
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("runsc version "))
-            .ok_or(())?;
-        let numbers = word
-            .trim()
-            .trim_start_matches("release-")
-            .trim_start_matches("0.0~");
+        let word = said.lines().find_map(|line| line.trim().strip_prefix("runsc version ")).ok_or(())?;
+        let numbers = word.trim().trim_start_matches("release-").trim_start_matches("0.0~");
         let mut parts = numbers.split(|letter: char| !letter.is_ascii_digit());
         let date = parts.next().filter(|date| date.len() == 8).ok_or(())?;
         let patch = parts.next().and_then(|patch| patch.parse().ok()).unwrap_or(0);
-        Ok(Self {
-            date: date.parse().map_err(|_| ())?,
-            patch,
-        })
+        Ok(Self { date: date.parse().map_err(|_| ())?, patch })
     }
 }
 
@@ -181,13 +169,8 @@ fn install(
     let work = dir.join(format!("tmp-runsc-{}", process::id()));
     let installed = fetch(&work, mirrors, report).and_then(|binary| {
         set_mode(&binary, 0o755).map_err(failed("set the mode of", &binary))?;
-        check(&binary).map_err(|said| RunscError::Unusable {
-            path: binary.clone(),
-            said,
-        })?;
-        fs::File::open(&binary)
-            .and_then(|file| file.sync_all())
-            .map_err(failed("sync", &binary))?;
+        check(&binary).map_err(|said| RunscError::Unusable { path: binary.clone(), said })?;
+        fs::File::open(&binary).and_then(|file| file.sync_all()).map_err(failed("sync", &binary))?;
         fs::rename(&binary, target).map_err(failed("name", target))
     });
     if let Err(error) = fs::remove_dir_all(&work) {
@@ -206,34 +189,27 @@ fn fetch(work: &Utf8Path, mirrors: &Mirrors, report: &Reporter) -> Result<Utf8Pa
         let path = work.join(name);
         fs::write(&path, text).map_err(failed("write", &path))
     };
-    write(
-        "sources.list",
-        &(debian_sources(mirrors, SUITE).join("\n") + "\n"),
-    )?;
+    write("sources.list", &(debian_sources(mirrors, SUITE).join("\n") + "\n"))?;
     write("status", "")?;
 
     let run = |doing, program: Program| {
-        program
-            .run("runsc", report)
-            .map_err(|source| RunscError::Install { doing, source })
+        program.run("runsc", report).map_err(|source| RunscError::Install { doing, source })
     };
     let apt = || {
-        Program::new("/usr/bin/apt-get", DOWNLOAD_DEADLINE)
-            .current_dir(&work.join("download"))
-            .args([
-                "-q".to_owned(),
-                format!("-oDir::Etc::sourcelist={work}/sources.list"),
-                "-oDir::Etc::sourceparts=-".to_owned(),
-                format!("-oDir::State={work}"),
-                format!("-oDir::State::lists={work}/lists"),
-                format!("-oDir::State::status={work}/status"),
-                format!("-oDir::Cache={work}/cache"),
-                "-oAPT::Sandbox::User=root".to_owned(),
-                "-oAcquire::Retries=3".to_owned(),
-                "-oAcquire::Languages=none".to_owned(),
-                // Descriptions for software centres; the host may have asked for them.
-                "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            ])
+        Program::new("/usr/bin/apt-get", DOWNLOAD_DEADLINE).current_dir(&work.join("download")).args([
+            "-q".to_owned(),
+            format!("-oDir::Etc::sourcelist={work}/sources.list"),
+            "-oDir::Etc::sourceparts=-".to_owned(),
+            format!("-oDir::State={work}"),
+            format!("-oDir::State::lists={work}/lists"),
+            format!("-oDir::State::status={work}/status"),
+            format!("-oDir::Cache={work}/cache"),
+            "-oAPT::Sandbox::User=root".to_owned(),
+            "-oAcquire::Retries=5".to_owned(),
+            "-oAcquire::Languages=none".to_owned(),
+            // Descriptions for software centres; the host may have asked for them.
+            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+        ])
     };
     run("read Debian's package lists", apt().args(["update"]))?;
     run("download the package", apt().args(["download", "runsc"]))?;
@@ -248,10 +224,7 @@ fn fetch(work: &Utf8Path, mirrors: &Mirrors, report: &Reporter) -> Result<Utf8Pa
         .ok_or_else(|| failed("find the package in", &download)(io::ErrorKind::NotFound.into()))?;
     let unpacked = work.join("package");
     let unpack = Program::new("/usr/bin/dpkg-deb", DOWNLOAD_DEADLINE);
-    run(
-        "unpack the package",
-        unpack.args(["-x", package.as_str(), unpacked.as_str()]),
-    )?;
+    run("unpack the package", unpack.args(["-x", package.as_str(), unpacked.as_str()]))?;
     Ok(unpacked.join("usr/bin/runsc"))
 }
 
@@ -267,18 +240,9 @@ mod tests {
     #[test]
     fn versions_are_read_from_every_build() {
         let read = |said: &str| said.parse::<RunscVersion>().map(|version| version.to_string());
-        assert_eq!(
-            read("runsc version release-20250407.0\nspec: 1.1.0\n"),
-            Ok("20250407.0".to_owned())
-        );
-        assert_eq!(
-            read("runsc version 0.0~20240729.0\nspec: 1.1.0-rc.1"),
-            Ok("20240729.0".to_owned())
-        );
-        assert_eq!(
-            read("runsc version release-20241007.1-5-gabc"),
-            Ok("20241007.1".to_owned())
-        );
+        assert_eq!(read("runsc version release-20250407.0\nspec: 1.1.0\n"), Ok("20250407.0".to_owned()));
+        assert_eq!(read("runsc version 0.0~20240729.0\nspec: 1.1.0-rc.1"), Ok("20240729.0".to_owned()));
+        assert_eq!(read("runsc version release-20241007.1-5-gabc"), Ok("20241007.1".to_owned()));
         assert_eq!(read("runsc version VERSION_MISSING"), Err(()));
         assert_eq!(read(""), Err(()));
     }
@@ -299,10 +263,7 @@ mod tests {
             set_mode(&path, 0o755).unwrap();
             check(&path).map(|version| version.to_string())
         };
-        assert_eq!(
-            says("runsc version release-20990101.0"),
-            Ok("20990101.0".to_owned())
-        );
+        assert_eq!(says("runsc version release-20990101.0"), Ok("20990101.0".to_owned()));
         assert_eq!(
             says("runsc version 0.0~20221206.0"),
             Err("is of 20221206.0; 20240729.0 is needed".to_owned())

@@ -54,10 +54,7 @@ pub struct BuildOptions {
 impl Default for BuildOptions {
     /// Public mirrors; guests trust what the host trusts.
     fn default() -> Self {
-        Self {
-            mirrors: Mirrors::default(),
-            host_ca: Some("/etc/ssl/certs/ca-certificates.crt".into()),
-        }
+        Self { mirrors: Mirrors::default(), host_ca: Some("/etc/ssl/certs/ca-certificates.crt".into()) }
     }
 }
 
@@ -95,11 +92,7 @@ pub async fn ensure(
     let (store, options, report) = (store.clone(), options.clone(), report.clone());
     let wanted = name.to_owned();
     let build = tokio::task::spawn_blocking(move || ensure_blocking(&store, &wanted, &options, &report));
-    build.await.unwrap_or_else(|_| {
-        Err(BuildError::CutShort {
-            template: name.to_owned(),
-        })
-    })
+    build.await.unwrap_or_else(|_| Err(BuildError::CutShort { template: name.to_owned() }))
 }
 
 fn ensure_blocking(
@@ -130,19 +123,10 @@ fn ensure_recipe(
     let digest = recipe.digest(layers.last());
     let lower: Vec<_> = layers.iter().map(|layer| store.path(layer)).collect();
     store.ensure(&digest, report, |staging, report| {
-        Builder {
-            template: name,
-            options,
-            report,
-        }
-        .recipe_layer(&recipe, &lower, staging)
+        Builder { template: name, options, report }.recipe_layer(&recipe, &lower, staging)
     })?;
     layers.push(digest.clone());
-    Ok(Image {
-        name: name.to_owned(),
-        recipe_digest: digest,
-        layers,
-    })
+    Ok(Image { name: name.to_owned(), recipe_digest: digest, layers })
 }
 
 /// A small layer of its own, so that a new certificate on the host does not rebuild the template.
@@ -166,12 +150,7 @@ fn ensure_certificates(
     let digest = chain(&described);
     let lower: Vec<_> = image.layers.iter().map(|layer| store.path(layer)).collect();
     store.ensure(&digest, report, |staging, report| {
-        Builder {
-            template: &image.name,
-            options,
-            report,
-        }
-        .certificates_layer(&missing, &lower, staging)
+        Builder { template: &image.name, options, report }.certificates_layer(&missing, &lower, staging)
     })?;
     Ok(Some(digest))
 }

@@ -74,13 +74,13 @@ impl LayerStore {
     /// # Errors
     /// When a directory cannot be made.
     pub fn open(artifacts_dir: &Utf8Path) -> Result<Self, StoreError> {
-        let store = Self {
-            layers: artifacts_dir.join("layers").into(),
-            locks: artifacts_dir.join("locks").into(),
-        };
+        let store =
+            Self { layers: artifacts_dir.join("layers").into(), locks: artifacts_dir.join("locks").into() };
         for dir in [&store.layers, &store.locks] {
             fs::create_dir_all(&**dir).map_err(StoreError::io("make", &**dir))?;
         }
+        // Layers hold setuid programs, which must be out of reach for the users of the host.
+        set_mode(&store.layers, 0o700).map_err(StoreError::io("set the mode of", &*store.layers))?;
         Ok(store)
     }
 
@@ -148,15 +148,12 @@ impl LayerStore {
                 waiting = true;
             }
             if started.elapsed() > WAIT_MAX {
-                return Err(StoreError::Stuck {
-                    digest: digest.clone(),
-                });
+                return Err(StoreError::Stuck { digest: digest.clone() });
             }
             thread::sleep(WAIT_STEP);
             // A read may end inside a line; the rest of it comes as another piece of news.
             let mut news = Vec::new();
-            file.read_to_end(&mut news)
-                .map_err(StoreError::io("read", &path))?;
+            file.read_to_end(&mut news).map_err(StoreError::io("read", &path))?;
             for line in String::from_utf8_lossy(&news).lines() {
                 let (step, line) = line.split_once('\t').unwrap_or(("wait", line));
                 report.line(step, line);
@@ -169,10 +166,7 @@ impl LayerStore {
     fn stage(&self, dir: &Utf8Path) -> Result<Staging, StoreError> {
         // We hold the lock: whatever is here belongs to a maker that died.
         remove_tree(dir).map_err(StoreError::io("remove", dir))?;
-        let staging = Staging {
-            tree: dir.join("tree"),
-            work: dir.join("work"),
-        };
+        let staging = Staging { tree: dir.join("tree"), work: dir.join("work") };
         for path in [&staging.tree, &staging.work] {
             fs::create_dir_all(path).map_err(StoreError::io("make", path))?;
             set_mode(path, 0o755).map_err(StoreError::io("set the mode of", path))?;
@@ -187,9 +181,7 @@ impl LayerStore {
         rustix::fs::syncfs(open(tree)?).map_err(|error| StoreError::io("sync", tree)(error.into()))?;
         let path = self.path(digest);
         fs::rename(tree, &path).map_err(StoreError::io("name", &path))?;
-        open(&self.layers)?
-            .sync_all()
-            .map_err(StoreError::io("sync", &*self.layers))
+        open(&self.layers)?.sync_all().map_err(StoreError::io("sync", &*self.layers))
     }
 }
 

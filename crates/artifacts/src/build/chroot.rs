@@ -5,7 +5,8 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::mount::{MountFlags, mount, mount_bind_recursive};
 
-use super::{BuildError, Builder, STEP_DEADLINE, lower_option};
+use super::{BuildError, Builder, STEP_DEADLINE};
+use crate::overlay;
 use crate::program::Program;
 use crate::store::{Staging, set_mode};
 
@@ -20,9 +21,7 @@ pub(super) struct Chroot {
 impl Chroot {
     /// Programs write into `tree` itself.
     pub(super) fn at(tree: &Utf8Path) -> Result<Self, BuildError> {
-        let chroot = Self {
-            root: tree.to_owned(),
-        };
+        let chroot = Self { root: tree.to_owned() };
         chroot.furnish()?;
         Ok(chroot)
     }
@@ -33,8 +32,7 @@ impl Chroot {
         for dir in [&root, &work] {
             fs::create_dir(dir).map_err(BuildError::io("make", dir))?;
         }
-        let lower = lower_option(lower.iter());
-        let data = format!("lowerdir={lower},upperdir={},workdir={work}", staging.tree);
+        let data = format!("{},upperdir={},workdir={work}", overlay::lower(lower), staging.tree);
         mount_at("overlay", &root, MountFlags::empty(), &data)?;
         let chroot = Self { root };
         chroot.furnish()?;
@@ -79,10 +77,7 @@ impl Chroot {
         path: &str,
         args: &[&str],
     ) -> Result<(), BuildError> {
-        builder.program(
-            step,
-            Program::new(path, STEP_DEADLINE).args(args).chroot(&self.root),
-        )
+        builder.program(step, Program::new(path, STEP_DEADLINE).args(args).chroot(&self.root))
     }
 
     /// Runs a script with the tree's bash; the first command that fails ends it.

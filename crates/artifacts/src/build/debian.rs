@@ -17,16 +17,13 @@ pub(super) fn bootstrap(builder: &Builder<'_>, debian: &Debian, tree: &Utf8Path)
     if !fs::exists(KEYRING).map_err(BuildError::io("look for", KEYRING))? {
         return Err(BuildError::NoKeyring { path: KEYRING });
     }
-    let excludes = debian
-        .exclude
-        .iter()
-        .map(|pattern| format!("--dpkgopt=path-exclude={pattern}"));
+    let excludes = debian.exclude.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}"));
     let program = Program::new("/usr/bin/mmdebstrap", STEP_DEADLINE)
         .args(["--mode=root", "--format=directory", "--variant=minbase"])
         // The tree is worth nothing before it is complete, and is written to disk as a whole then.
         .args([
             "--dpkgopt=force-unsafe-io",
-            "--aptopt=Acquire::Retries \"3\"",
+            "--aptopt=Acquire::Retries \"5\"",
             "--aptopt=Acquire::Languages \"none\"",
         ])
         .args(excludes)

@@ -38,9 +38,7 @@ impl Certificate {
 /// All certificates of a PEM text, each once.
 pub(crate) fn parse(pem: &str) -> BTreeSet<Certificate> {
     let bodies = pem.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
-    bodies
-        .map(|(body, _)| Certificate(body.split_ascii_whitespace().collect()))
-        .collect()
+    bodies.map(|(body, _)| Certificate(body.split_ascii_whitespace().collect())).collect()
 }
 
 /// What is in the host's `bundle` but neither in `shipped` (a directory of the host's distribution, with folders)
@@ -52,10 +50,7 @@ pub(crate) fn missing(
 ) -> io::Result<Vec<Certificate>> {
     let mut known = parse(&read(guest_bundle)?);
     gather(shipped, &mut known)?;
-    Ok(parse(&read(bundle)?)
-        .into_iter()
-        .filter(|certificate| !known.contains(certificate))
-        .collect())
+    Ok(parse(&read(bundle)?).into_iter().filter(|certificate| !known.contains(certificate)).collect())
 }
 
 fn gather(dir: &Utf8Path, into: &mut BTreeSet<Certificate>) -> io::Result<()> {

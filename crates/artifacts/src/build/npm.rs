@@ -27,7 +27,7 @@ pub(super) fn unpack(
     let url = address(&builder.options.mirrors.npm, package);
     let download = Program::new(DOWNLOADER, STEP_DEADLINE).args([
         "-oAPT::Sandbox::User=root",
-        "-oAcquire::Retries=3",
+        "-oAcquire::Retries=5",
         "download-file",
         &url,
         archive.as_str(),
@@ -39,27 +39,15 @@ pub(super) fn unpack(
     let lent = chroot.lend("package.tgz", &bytes)?;
     fs::remove_file(&archive).map_err(BuildError::io("remove", &archive))?;
     chroot.program(builder, &step, "/usr/bin/install", &["-d", &package.into])?;
-    let unpack = [
-        "--no-same-owner",
-        "--strip-components=1",
-        "-xzf",
-        lent.as_str(),
-        "-C",
-        &package.into,
-    ];
+    let unpack = ["--no-same-owner", "--strip-components=1", "-xzf", lent.as_str(), "-C", &package.into];
     chroot.program(builder, &step, "/usr/bin/tar", &unpack)
 }
 
 /// The registry keeps `@scope/name` as `@scope/name/-/name-<version>.tgz`.
 fn address(registry: &str, package: &NpmPackage) -> String {
     let NpmPackage { package, version, .. } = package;
-    let name = package
-        .rsplit_once('/')
-        .map_or(package.as_str(), |(_, name)| name);
-    format!(
-        "{}/{package}/-/{name}-{version}.tgz",
-        registry.trim_end_matches('/')
-    )
+    let name = package.rsplit_once('/').map_or(package.as_str(), |(_, name)| name);
+    format!("{}/{package}/-/{name}-{version}.tgz", registry.trim_end_matches('/'))
 }
 
 fn check(package: &NpmPackage, bytes: &[u8]) -> Result<(), BuildError> {
@@ -67,11 +55,7 @@ fn check(package: &NpmPackage, bytes: &[u8]) -> Result<(), BuildError> {
     if got == package.integrity {
         return Ok(());
     }
-    Err(BuildError::Integrity {
-        package: package.package.clone(),
-        want: package.integrity.clone(),
-        got,
-    })
+    Err(BuildError::Integrity { package: package.package.clone(), want: package.integrity.clone(), got })
 }
 
 #[cfg(test)]
@@ -91,22 +75,13 @@ mod tests {
     #[test]
     fn a_package_is_where_the_registry_keeps_it() {
         let registry = "https://registry.example/";
-        assert_eq!(
-            address(registry, &package("npm")),
-            "https://registry.example/npm/-/npm-1.2.3.tgz"
-        );
-        assert_eq!(
-            address(registry, &package("@a/b")),
-            "https://registry.example/@a/b/-/b-1.2.3.tgz"
-        );
+        assert_eq!(address(registry, &package("npm")), "https://registry.example/npm/-/npm-1.2.3.tgz");
+        assert_eq!(address(registry, &package("@a/b")), "https://registry.example/@a/b/-/b-1.2.3.tgz");
     }
 
     #[test]
     fn other_bytes_than_those_of_the_recipe_are_refused() {
         assert!(check(&package("empty"), b"").is_ok());
-        assert!(matches!(
-            check(&package("empty"), b"x"),
-            Err(BuildError::Integrity { .. })
-        ));
+        assert!(matches!(check(&package("empty"), b"x"), Err(BuildError::Integrity { .. })));
     }
 }
