@@ -47,32 +47,19 @@ pub struct Created {
 impl Api {
     /// A client for the server at `address` with this API key.
     pub fn new(address: SocketAddr, key: &str) -> Self {
-        let http = Client::builder()
-            .no_proxy()
-            .timeout(ANSWER_WITHIN)
-            .build()
-            .expect("the client needs nothing");
-        Self {
-            http,
-            base: format!("http://{address}"),
-            key: Some(key.to_owned()),
-        }
+        let http =
+            Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().expect("the client needs nothing");
+        Self { http, base: format!("http://{address}"), key: Some(key.to_owned()) }
     }
 
     /// The same without any credential.
     pub fn anonymous(&self) -> Self {
-        Self {
-            key: None,
-            ..self.clone()
-        }
+        Self { key: None, ..self.clone() }
     }
 
     /// The same with another key.
     pub fn with_key(&self, key: &str) -> Self {
-        Self {
-            key: Some(key.to_owned()),
-            ..self.clone()
-        }
+        Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
     /// A request with the credential set, for tests that add to it.
@@ -131,11 +118,7 @@ impl Api {
 
     /// The guest of a sandbox.
     pub fn guest(&self, created: &Created) -> Guest {
-        Guest::new(
-            self.base.clone(),
-            created.id.clone(),
-            created.envd_access_token.clone(),
-        )
+        Guest::new(self.base.clone(), created.id.clone(), created.envd_access_token.clone())
     }
 
     /// Kills a sandbox.
@@ -152,16 +135,8 @@ impl Api {
     /// # Errors
     /// When the list cannot be read.
     pub async fn ids_with(&self, key: &str, value: &str) -> Result<Vec<String>> {
-        let list = self
-            .get(&format!("/v2/sandboxes?metadata={key}%3D{value}"))
-            .await?
-            .expect(200)?
-            .json()?;
-        let ids = list
-            .as_array()
-            .context("a list")?
-            .iter()
-            .filter_map(|entry| entry["sandboxID"].as_str());
+        let list = self.get(&format!("/v2/sandboxes?metadata={key}%3D{value}")).await?.expect(200)?.json()?;
+        let ids = list.as_array().context("a list")?.iter().filter_map(|entry| entry["sandboxID"].as_str());
         Ok(ids.map(str::to_owned).collect())
     }
 }
@@ -186,13 +161,7 @@ impl Answer {
     /// When it is another.
     #[track_caller]
     pub fn expect(self, status: u16) -> Result<Self> {
-        ensure!(
-            self.status == status,
-            "want {status}, got {} {} {:?}",
-            self.status,
-            self.text,
-            self.headers
-        );
+        ensure!(self.status == status, "want {status}, got {} {} {:?}", self.status, self.text, self.headers);
         Ok(self)
     }
 
@@ -203,16 +172,10 @@ impl Answer {
     pub fn expect_error(self, status: u16, text: &str) -> Result<Self> {
         let answer = self.expect(status)?;
         let content = answer.header("content-type");
-        ensure!(
-            content.starts_with("application/json"),
-            "content type {content:?} of {}",
-            answer.text
-        );
+        ensure!(content.starts_with("application/json"), "content type {content:?} of {}", answer.text);
         let body = answer.json()?;
         ensure!(body["code"] == status, "code of {body}");
-        let message = body["message"]
-            .as_str()
-            .with_context(|| format!("message of {body}"))?;
+        let message = body["message"].as_str().with_context(|| format!("message of {body}"))?;
         ensure!(message.contains(text), "want {text:?} in {message:?}");
         Ok(answer)
     }

@@ -39,16 +39,8 @@ pub struct Output {
 
 impl Guest {
     pub(crate) fn new(base: String, id: String, token: Option<String>) -> Self {
-        let http = Client::builder()
-            .no_proxy()
-            .build()
-            .expect("the client needs nothing");
-        Self {
-            http,
-            base,
-            id,
-            token,
-        }
+        let http = Client::builder().no_proxy().build().expect("the client needs nothing");
+        Self { http, base, id, token }
     }
 
     /// The same without a token.
@@ -58,10 +50,7 @@ impl Guest {
 
     /// The same with another token.
     pub fn with_token(&self, token: Option<String>) -> Self {
-        Self {
-            token,
-            ..self.clone()
-        }
+        Self { token, ..self.clone() }
     }
 
     /// A request to a port of the sandbox.
@@ -87,12 +76,7 @@ impl Guest {
     /// # Errors
     /// When no answer comes.
     pub async fn call(&self, method: &str, body: Value) -> Result<Answer> {
-        Answer::of(
-            self.agent(Method::POST, &format!("/{method}"))
-                .json(&body)
-                .timeout(COMMAND_WITHIN),
-        )
-        .await
+        Answer::of(self.agent(Method::POST, &format!("/{method}")).json(&body).timeout(COMMAND_WITHIN)).await
     }
 
     /// Whether its agent answers.
@@ -100,11 +84,7 @@ impl Guest {
     /// # Errors
     /// When the edge does not answer.
     pub async fn is_running(&self) -> Result<bool> {
-        Ok(
-            Answer::of(self.agent(Method::GET, "/health").timeout(COMMAND_WITHIN))
-                .await?
-                .is_success(),
-        )
+        Ok(Answer::of(self.agent(Method::GET, "/health").timeout(COMMAND_WITHIN)).await?.is_success())
     }
 
     /// Runs a shell command as the default user and waits for its end.
@@ -122,9 +102,7 @@ impl Guest {
     pub async fn run_as(&self, user: Option<&str>, command: &str) -> Result<Output> {
         let start = json!({ "process": shell(command), "stdin": false });
         let run = self.stream(user, "process.Process/Start", start, |_| true);
-        tokio::time::timeout(COMMAND_WITHIN, run)
-            .await
-            .with_context(|| format!("time of {command:?}"))?
+        tokio::time::timeout(COMMAND_WITHIN, run).await.with_context(|| format!("time of {command:?}"))?
     }
 
     /// Runs a shell command that must succeed; gives its output without white space at the ends.
@@ -159,15 +137,9 @@ impl Guest {
     /// # Errors
     /// As [`Guest::run`].
     pub async fn connect(&self, pid: u64) -> Result<Output> {
-        let run = self.stream(
-            None,
-            "process.Process/Connect",
-            json!({ "process": { "pid": pid } }),
-            |_| true,
-        );
-        tokio::time::timeout(COMMAND_WITHIN, run)
-            .await
-            .with_context(|| format!("time of process {pid}"))?
+        let run =
+            self.stream(None, "process.Process/Connect", json!({ "process": { "pid": pid } }), |_| true);
+        tokio::time::timeout(COMMAND_WITHIN, run).await.with_context(|| format!("time of process {pid}"))?
     }
 
     /// Follows a stream of process events to its end, or until `more` says that it was enough.

@@ -74,11 +74,7 @@ impl Traces {
     /// When something cannot be removed.
     pub fn sweep(instance: &str, data_dir: &Path) -> Result<()> {
         let traces = Self::find(instance, data_dir)?;
-        for pid in traces
-            .processes
-            .iter()
-            .filter_map(|process| process.split(' ').next()?.parse().ok())
-        {
+        for pid in traces.processes.iter().filter_map(|process| process.split(' ').next()?.parse().ok()) {
             // It may have ended in between.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -131,10 +127,8 @@ fn entries(directory: &str, prefix: &str) -> Result<Vec<String>> {
 fn tables(name: &str) -> Result<Vec<String>> {
     // "table inet sandbar-ab12"
     let list = command("nft", &["list", "tables"])?;
-    let tables = list
-        .lines()
-        .filter(|line| line.ends_with(name))
-        .filter_map(|line| line.strip_prefix("table "));
+    let tables =
+        list.lines().filter(|line| line.ends_with(name)).filter_map(|line| line.strip_prefix("table "));
     Ok(tables.map(str::to_owned).collect())
 }
 
@@ -169,10 +163,7 @@ fn collect(group: &Path, found: &mut Vec<PathBuf>) {
 fn mounts(data_dir: &str) -> Result<Vec<String>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points
-        .filter(|point| point.starts_with(data_dir))
-        .map(str::to_owned)
-        .collect())
+    Ok(points.filter(|point| point.starts_with(data_dir)).map(str::to_owned).collect())
 }
 
 fn loops(data_dir: &str) -> Result<Vec<String>> {
@@ -196,9 +187,7 @@ fn processes(cgroup: &str, data_dir: &str) -> Result<Vec<String>> {
         let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
         let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
         let groups = String::from_utf8_lossy(&read("cgroup")).into_owned();
-        let here = groups
-            .lines()
-            .any(|line| line.ends_with(cgroup) || line.contains(&format!("{cgroup}/")));
+        let here = groups.lines().any(|line| line.ends_with(cgroup) || line.contains(&format!("{cgroup}/")));
         if here || command.contains(data_dir) {
             found.push(format!("{name} {command}"));
         }
@@ -208,15 +197,8 @@ fn processes(cgroup: &str, data_dir: &str) -> Result<Vec<String>> {
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("run {program}"))?;
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("run {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{program} {arguments:?}: {}, {said}",
-        output.status
-    );
+    ensure!(output.status.success(), "{program} {arguments:?}: {}, {said}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

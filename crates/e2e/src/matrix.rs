@@ -51,11 +51,7 @@ pub enum Transport {
 }
 
 const fn version(client: Client, number: &'static str, generation: Generation) -> Version {
-    Version {
-        client,
-        number,
-        generation,
-    }
+    Version { client, number, generation }
 }
 
 /// Every version that is tested.
@@ -142,11 +138,7 @@ impl Version {
         if self.generation == Generation::Legacy {
             return LEGACY_CHECKS.to_vec();
         }
-        CHECKS
-            .iter()
-            .copied()
-            .filter(|check| self.can(check, transport))
-            .collect()
+        CHECKS.iter().copied().filter(|check| self.can(check, transport)).collect()
     }
 
     fn can(&self, check: &str, transport: Transport) -> bool {
@@ -203,9 +195,7 @@ mod tests {
     #[test]
     fn every_check_is_required_of_some_version() {
         for check in CHECKS {
-            let required = VERSIONS
-                .iter()
-                .any(|version| version.checks(Transport::Tls).contains(check));
+            let required = VERSIONS.iter().any(|version| version.checks(Transport::Tls).contains(check));
             assert!(required, "{check}");
         }
     }

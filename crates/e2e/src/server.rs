@@ -58,15 +58,7 @@ impl Server {
             Ok((file, instance)) => {
                 let address = *file.listen.first().context("the server listens nowhere")?;
                 let api_key = fs::read_to_string(data.path().join("api-key"))?.trim().to_owned();
-                Ok(Self {
-                    child,
-                    log,
-                    instance,
-                    address,
-                    domain: file.domain,
-                    api_key,
-                    data,
-                })
+                Ok(Self { child, log, instance, address, domain: file.domain, api_key, data })
             }
             Err(error) => {
                 // Nothing may stay behind, whatever the reason was; the first error is the one to report.
@@ -75,7 +67,9 @@ impl Server {
                 if let Ok(instance) = instance_of(data.path()) {
                     drop(Traces::sweep(&instance, data.path()));
                 }
-                Err(error.context(format!("log of the server:\n{}", tail(&log))))
+                let said = tail(&log);
+                drop(fs::remove_file(&log));
+                Err(error.context(format!("log of the server:\n{said}")))
             }
         }
     }
@@ -89,10 +83,7 @@ impl Server {
     pub fn crash_and_restart(&mut self, between: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         self.child.kill()?;
         let status = self.child.wait()?;
-        ensure!(
-            status.signal() == Some(Signal::SIGKILL as i32),
-            "the server had ended before: {status}"
-        );
+        ensure!(status.signal() == Some(Signal::SIGKILL as i32), "the server had ended before: {status}");
         between(self)?;
         self.launch_again()
     }
@@ -114,11 +105,7 @@ impl Server {
         self.child = spawn(self.data.path(), &self.log)?;
         let (file, instance) = ready(&mut self.child, self.data.path())
             .with_context(|| format!("log of the server:\n{}", tail(&self.log)))?;
-        ensure!(
-            instance == self.instance,
-            "the instance id changed from {} to {instance}",
-            self.instance
-        );
+        ensure!(instance == self.instance, "the instance id changed from {} to {instance}", self.instance);
         self.address = *file.listen.first().context("the server listens nowhere")?;
         self.domain = file.domain;
         Ok(())
@@ -130,11 +117,7 @@ impl Server {
     /// When it does not end in time and in order, when something is left, or when its log has complaints.
     pub fn stop(mut self) -> Result<()> {
         let status = self.terminate()?;
-        ensure!(
-            status.success(),
-            "the server ended with {status}; its log:\n{}",
-            tail(&self.log)
-        );
+        ensure!(status.success(), "the server ended with {status}; its log:\n{}", tail(&self.log));
         let traces = self.traces_after_end()?;
         ensure!(traces.is_empty(), "left on the host: {traces:#?}");
         let panics = self.log_lines("panicked at")?;
@@ -144,10 +127,8 @@ impl Server {
 
     fn terminate(&mut self) -> Result<ExitStatus> {
         kill(self.pid(), Signal::SIGTERM)?;
-        until_sync("end of the server after SIGTERM", STOPPED_WITHIN, || {
-            Ok(self.child.try_wait()?)
-        })
-        .with_context(|| format!("log of the server:\n{}", tail(&self.log)))
+        until_sync("end of the server after SIGTERM", STOPPED_WITHIN, || Ok(self.child.try_wait()?))
+            .with_context(|| format!("log of the server:\n{}", tail(&self.log)))
     }
 
     fn traces_after_end(&self) -> Result<Traces> {
@@ -173,11 +154,7 @@ impl Server {
     pub fn log_lines(&self, text: &str) -> Result<Vec<String>> {
         let log = fs::read(&self.log)?;
         let log = String::from_utf8_lossy(&log);
-        Ok(log
-            .lines()
-            .filter(|line| line.contains(text))
-            .map(str::to_owned)
-            .collect())
+        Ok(log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect())
     }
 
     /// The server's process.
@@ -269,19 +246,16 @@ fn ready(child: &mut Child, data: &Path) -> Result<(ServerFile, String)> {
             bail!("the server ended with {status}");
         }
         // Written by rename, but an old one of the same directory may still be there.
-        let file = fs::read(data.join("server.json"))
-            .ok()
-            .map(|text| serde_json::from_slice::<ServerFile>(&text));
+        let file =
+            fs::read(data.join("server.json")).ok().map(|text| serde_json::from_slice::<ServerFile>(&text));
         Ok(file.transpose()?.filter(|file| file.pid == pid))
     })?;
     Ok((file, instance_of(data)?))
 }
 
 fn instance_of(data: &Path) -> Result<String> {
-    let instance = fs::read_to_string(data.join("instance"))
-        .context("read the instance id")?
-        .trim()
-        .to_owned();
+    let instance =
+        fs::read_to_string(data.join("instance")).context("read the instance id")?.trim().to_owned();
     // It becomes part of what is swept from the host: an empty one would match everything.
     if instance.len() != 4 {
         return Err(anyhow!("instance id {instance:?} does not have four characters"));
@@ -309,10 +283,8 @@ fn artifacts() -> PathBuf {
 
 /// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("crates/e2e is two levels deep");
+    let workspace =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/e2e is two levels deep");
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), |target| workspace.join(target))
 }

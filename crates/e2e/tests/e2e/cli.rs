@@ -15,63 +15,37 @@ pub(crate) fn trials() -> Vec<Trial> {
     [(Transport::Tls, "tls"), (Transport::Http, "http")]
         .into_iter()
         .map(|(transport, name)| {
-            shared(
-                &format!("cli::creates_lists_runs_and_kills::{name}"),
-                async move |server| {
-                    let cli = Environment::npm("cli-2.19.0")?;
-                    smoke(&Cli {
-                        environment: &cli,
-                        server,
-                        transport,
-                    })
-                },
-            )
+            shared(&format!("cli::creates_lists_runs_and_kills::{name}"), async move |server| {
+                let cli = Environment::npm("cli-2.19.0")?;
+                smoke(&Cli { environment: &cli, server, transport })
+            })
         })
         .collect()
 }
 
 /// Source: contract/cli.md §5 and §12, rows 6, 33, 39 to 43.
 fn smoke(cli: &Cli<'_>) -> Result<()> {
-    let id = cli
-        .succeed(&["sandbox", "create", "--detach", "base"], "")?
-        .trim()
-        .to_owned();
+    let id = cli.succeed(&["sandbox", "create", "--detach", "base"], "")?.trim().to_owned();
     ensure!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id:?}");
     ensure!(cli.succeed(&["sandbox", "list"], "")?.contains(&id));
     let list: serde_json::Value =
         serde_json::from_str(&cli.succeed(&["sandbox", "list", "-f", "json"], "")?)?;
     ensure!(
-        list.as_array()
-            .is_some_and(|list| list.iter().any(|entry| entry["sandboxId"] == id.as_str())),
+        list.as_array().is_some_and(|list| list.iter().any(|entry| entry["sandboxId"] == id.as_str())),
         "{list}"
     );
     ensure!(cli.succeed(&["sandbox", "info", &id], "")?.contains(&id));
     let ran = cli.run(&["sandbox", "exec", &id, "echo hi; exit 7"], "")?;
     ensure!(ran.code == Some(7) && ran.stdout == "hi\n", "{ran:?}");
-    let options = [
-        "sandbox",
-        "exec",
-        "-u",
-        "root",
-        "-c",
-        "/tmp",
-        "-e",
-        "A=1",
-        &id,
-        "sh",
-        "-c",
-        "whoami; pwd; echo $A",
-    ];
+    let options =
+        ["sandbox", "exec", "-u", "root", "-c", "/tmp", "-e", "A=1", &id, "sh", "-c", "whoami; pwd; echo $A"];
     ensure!(cli.succeed(&options, "")? == "root\n/tmp\n1\n");
     ensure!(cli.succeed(&["sandbox", "exec", &id, "wc -c"], "abc")?.trim() == "3");
     let templates = cli.succeed(&["template", "list", "-f", "json"], "")?;
     ensure!(templates.contains("\"base\""), "{templates}");
     cli.succeed(&["sandbox", "kill", &id], "")?;
     let again = cli.run(&["sandbox", "kill", &id], "")?;
-    ensure!(
-        again.code == Some(0) && again.stderr.contains("wasn't found"),
-        "{again:?}"
-    );
+    ensure!(again.code == Some(0) && again.stderr.contains("wasn't found"), "{again:?}");
     ensure!(!cli.succeed(&["sandbox", "list"], "")?.contains(&id));
     Ok(())
 }
@@ -84,10 +58,7 @@ struct Cli<'a> {
 
 impl Cli<'_> {
     fn run(&self, arguments: &[&str], input: &str) -> Result<sandbar_e2e::Ended> {
-        let program = self
-            .environment
-            .program("e2b")?
-            .against(self.server, self.transport);
+        let program = self.environment.program("e2b")?.against(self.server, self.transport);
         program.args(arguments).run(input, RUN_WITHIN)
     }
 

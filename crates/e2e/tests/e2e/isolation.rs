@@ -18,56 +18,48 @@ pub(crate) fn trials() -> Vec<Trial> {
         shared("isolation::the_internet_is_reachable_by_name", async |server| {
             let guest = server.api().create(json!({})).await?;
             // Where the packages of the stock template come from.
-            let status = guest
-                .out("curl -sS -o /dev/null -w '%{http_code}' http://deb.debian.org/debian/")
-                .await?;
+            let status =
+                guest.out("curl -sS -o /dev/null -w '%{http_code}' http://deb.debian.org/debian/").await?;
             ensure!(status == "200", "{status}");
-            let status = guest
-                .out("curl -sS -o /dev/null -w '%{http_code}' https://deb.debian.org/debian/")
-                .await?;
+            let status =
+                guest.out("curl -sS -o /dev/null -w '%{http_code}' https://deb.debian.org/debian/").await?;
             ensure!(status == "200", "{status}");
             server.api().kill(&guest.id).await
         }),
-        shared(
-            "isolation::the_host_is_not_reachable_at_any_of_its_addresses",
-            async |server| {
-                let guest = server.api().create(json!({})).await?;
-                // Both listen on all addresses of the host: one that is ours and one that belongs to the test.
-                let listener = TcpListener::bind("0.0.0.0:0")?;
-                let ports = [server.address().port(), listener.local_addr()?.port(), 22, 53];
-                let mut targets = Vec::new();
-                for address in host_addresses()? {
-                    targets.extend(ports.map(|port| (address.clone(), port)));
-                }
-                ensure!(!targets.is_empty(), "the host has no address");
-                unreachable(&guest, &targets).await?;
-                server.api().kill(&guest.id).await
-            },
-        ),
-        shared(
-            "isolation::private_and_special_ranges_are_not_reachable",
-            async |server| {
-                let guest = server.api().create(json!({})).await?;
-                let targets: Vec<_> = [
-                    "169.254.169.254",
-                    "169.254.0.1",
-                    "10.0.0.1",
-                    "10.255.255.53",
-                    "172.16.0.1",
-                    "192.168.0.1",
-                    "100.64.0.1",
-                    "127.0.0.2",
-                    "0.0.0.0",
-                    "224.0.0.1",
-                    "240.0.0.1",
-                ]
-                .into_iter()
-                .flat_map(|address| [(address.to_owned(), 80), (address.to_owned(), 53)])
-                .collect();
-                unreachable(&guest, &targets).await?;
-                server.api().kill(&guest.id).await
-            },
-        ),
+        shared("isolation::the_host_is_not_reachable_at_any_of_its_addresses", async |server| {
+            let guest = server.api().create(json!({})).await?;
+            // Both listen on all addresses of the host: one that is ours and one that belongs to the test.
+            let listener = TcpListener::bind("0.0.0.0:0")?;
+            let ports = [server.address().port(), listener.local_addr()?.port(), 22, 53];
+            let mut targets = Vec::new();
+            for address in host_addresses()? {
+                targets.extend(ports.map(|port| (address.clone(), port)));
+            }
+            ensure!(!targets.is_empty(), "the host has no address");
+            unreachable(&guest, &targets).await?;
+            server.api().kill(&guest.id).await
+        }),
+        shared("isolation::private_and_special_ranges_are_not_reachable", async |server| {
+            let guest = server.api().create(json!({})).await?;
+            let targets: Vec<_> = [
+                "169.254.169.254",
+                "169.254.0.1",
+                "10.0.0.1",
+                "10.255.255.53",
+                "172.16.0.1",
+                "192.168.0.1",
+                "100.64.0.1",
+                "127.0.0.2",
+                "0.0.0.0",
+                "224.0.0.1",
+                "240.0.0.1",
+            ]
+            .into_iter()
+            .flat_map(|address| [(address.to_owned(), 80), (address.to_owned(), 53)])
+            .collect();
+            unreachable(&guest, &targets).await?;
+            server.api().kill(&guest.id).await
+        }),
         shared("isolation::the_gateway_answers_for_names_only", async |server| {
             let guest = server.api().create(json!({})).await?;
             ensure!(guest.out("getent hosts deb.debian.org | wc -l").await? != "0");
@@ -84,10 +76,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             second.start("python3 -m http.server 8000 --bind 0.0.0.0").await?;
             ensure!(
                 second
-                    .out(&format!(
-                        "until {}; do sleep 0.1; done; echo up",
-                        probe("127.0.0.1", 8000)
-                    ))
+                    .out(&format!("until {}; do sleep 0.1; done; echo up", probe("127.0.0.1", 8000)))
                     .await?
                     == "up"
             );
@@ -96,82 +85,54 @@ pub(crate) fn trials() -> Vec<Trial> {
             for address in neighbours(server)? {
                 targets.extend([8000, 49983].map(|port| (address.clone(), port)));
             }
-            ensure!(
-                targets.len() >= 4,
-                "the host has ways to fewer than two sandboxes: {targets:?}"
-            );
+            ensure!(targets.len() >= 4, "the host has ways to fewer than two sandboxes: {targets:?}");
             unreachable(&first, &targets).await?;
             api.kill(&first.id).await?;
             api.kill(&second.id).await
         }),
-        shared(
-            "isolation::user_code_cannot_use_the_control_channel",
-            async |server| {
-                let guest = server.api().create(json!({})).await?;
-                for (user, address) in [
-                    (None, "127.0.0.1"),
-                    (Some("root"), "127.0.0.1"),
-                    (Some("root"), "169.254.0.21"),
-                ] {
-                    let command = format!(
-                        "curl -s -o /tmp/answer -w '%{{http_code}}' -X POST -H 'Content-Type: application/json' \
+        shared("isolation::user_code_cannot_use_the_control_channel", async |server| {
+            let guest = server.api().create(json!({})).await?;
+            for (user, address) in
+                [(None, "127.0.0.1"), (Some("root"), "127.0.0.1"), (Some("root"), "169.254.0.21")]
+            {
+                let command = format!(
+                    "curl -s -o /tmp/answer -w '%{{http_code}}' -X POST -H 'Content-Type: application/json' \
                      -d '{{\"accessToken\":\"mine\",\"envVars\":{{\"A\":\"1\"}}}}' http://{address}:49983/init"
-                    );
-                    let status = guest.run_as(user, &command).await?.stdout;
-                    ensure!(
-                        ["401", "403", "404"].contains(&status.as_str()),
-                        "{user:?} {address}: {status}"
-                    );
-                }
-                // The secret is nowhere that user code can look.
-                let leaks = "cat /proc/1/environ /proc/1/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -ci secret; true";
-                ensure!(guest.run_as(Some("root"), leaks).await?.stdout.trim() == "0");
-                // And the token is still the old one.
-                ensure!(guest.out("echo same").await? == "same");
-                server.api().kill(&guest.id).await
-            },
-        ),
-        shared(
-            "isolation::sudo_gives_root_and_behaves_like_the_real_one",
-            async |server| {
-                let guest = server.api().create(json!({})).await?;
-                ensure!(guest.out("sudo whoami").await? == "root");
-                ensure!(guest.out("sudo id -u").await? == "0");
-                ensure!(guest.run("sudo sh -c 'exit 42'").await?.code == 42);
-                ensure!(guest.out("echo text | sudo cat").await? == "text");
-                ensure!(guest.out("sudo -u user whoami").await? == "user");
-                ensure!(guest.out("cd /tmp && sudo pwd").await? == "/tmp");
-                ensure!(
-                    guest
-                        .out("sudo touch /root/made && sudo stat -c %U /root/made")
-                        .await?
-                        == "root"
                 );
-                ensure!(guest.run("touch /root/not").await?.code != 0);
-                ensure!(
-                    guest
-                        .out("sudo sh -c 'sleep 0.2; echo late' & wait; echo done")
-                        .await?
-                        == "late\ndone"
-                );
-                ensure!(guest.run("sudo sh -c 'echo err >&2'").await?.stderr == "err\n");
-                ensure!(guest.out("sudo bash -c 'kill -TERM $$'; echo $?").await? == "143");
-                let apt = guest.run("sudo apt-get --version").await?;
-                ensure!(apt.code == 0, "{apt:?}");
-                server.api().kill(&guest.id).await
-            },
-        ),
+                let status = guest.run_as(user, &command).await?.stdout;
+                ensure!(["401", "403", "404"].contains(&status.as_str()), "{user:?} {address}: {status}");
+            }
+            // The secret is nowhere that user code can look.
+            let leaks =
+                "cat /proc/1/environ /proc/1/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -ci secret; true";
+            ensure!(guest.run_as(Some("root"), leaks).await?.stdout.trim() == "0");
+            // And the token is still the old one.
+            ensure!(guest.out("echo same").await? == "same");
+            server.api().kill(&guest.id).await
+        }),
+        shared("isolation::sudo_gives_root_and_behaves_like_the_real_one", async |server| {
+            let guest = server.api().create(json!({})).await?;
+            ensure!(guest.out("sudo whoami").await? == "root");
+            ensure!(guest.out("sudo id -u").await? == "0");
+            ensure!(guest.run("sudo sh -c 'exit 42'").await?.code == 42);
+            ensure!(guest.out("echo text | sudo cat").await? == "text");
+            ensure!(guest.out("sudo -u user whoami").await? == "user");
+            ensure!(guest.out("cd /tmp && sudo pwd").await? == "/tmp");
+            ensure!(guest.out("sudo touch /root/made && sudo stat -c %U /root/made").await? == "root");
+            ensure!(guest.run("touch /root/not").await?.code != 0);
+            ensure!(guest.out("sudo sh -c 'sleep 0.2; echo late' & wait; echo done").await? == "late\ndone");
+            ensure!(guest.run("sudo sh -c 'echo err >&2'").await?.stderr == "err\n");
+            ensure!(guest.out("sudo bash -c 'kill -TERM $$'; echo $?").await? == "143");
+            let apt = guest.run("sudo apt-get --version").await?;
+            ensure!(apt.code == 0, "{apt:?}");
+            server.api().kill(&guest.id).await
+        }),
         shared("isolation::memory_has_a_limit_that_bites", async |server| {
             let (guest, detail) = with_detail(server).await?;
             let limit = detail["memoryMB"].as_u64().context("memoryMB")?;
-            let total = guest
-                .out("awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo")
-                .await?
-                .parse::<u64>()?;
-            ensure!(
-                total.abs_diff(limit) <= limit / 8,
-                "the guest sees {total} MiB of {limit}"
-            );
+            let total =
+                guest.out("awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo").await?.parse::<u64>()?;
+            ensure!(total.abs_diff(limit) <= limit / 8, "the guest sees {total} MiB of {limit}");
             let hungry = format!("python3 -c 'b = bytearray({limit} * 2 << 20); print(len(b))'");
             let eaten = guest.run(&hungry).await;
             // Either the process dies, or the whole guest does; it never gets the memory.
@@ -190,26 +151,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             let count = detail["cpuCount"].as_u64().context("cpuCount")?;
             ensure!(guest.out("nproc").await?.parse::<u64>()? == count, "nproc");
             // The kernel enforces it: time of all processors per period, for the whole group of the sandbox.
-            let group = server
-                .traces()?
-                .cgroups
-                .into_iter()
-                .find_map(|group| quota(&group, &guest.id));
+            let group = server.traces()?.cgroups.into_iter().find_map(|group| quota(&group, &guest.id));
             let quota = group.context("a group with a limit of processor time")??;
-            ensure!(
-                (quota - count as f64).abs() < 0.01,
-                "{quota} processors instead of {count}"
-            );
+            ensure!((quota - count as f64).abs() < 0.01, "{quota} processors instead of {count}");
             // And a guest that uses all of it still answers.
-            guest
-                .start("for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait")
-                .await?;
+            guest.start("for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait").await?;
             let started = Instant::now();
             ensure!(guest.out("echo fine").await? == "fine");
-            ensure!(
-                started.elapsed() < Duration::from_secs(10),
-                "no answer while it is busy"
-            );
+            ensure!(started.elapsed() < Duration::from_secs(10), "no answer while it is busy");
             server.api().kill(&guest.id).await
         }),
         shared("isolation::processes_have_a_limit_that_bites", async |server| {
@@ -250,78 +199,48 @@ finally:
                 "{blocks} blocks of 256 MiB on {limit} MiB: {said}"
             );
             // Full for uploads too (envd.md, row 97), and the guest still works.
-            guest
-                .run("dd if=/dev/zero of=/tmp/rest bs=1M 2>/dev/null")
-                .await?;
+            guest.run("dd if=/dev/zero of=/tmp/rest bs=1M 2>/dev/null").await?;
             let upload = guest.agent(Method::POST, "/files?path=/tmp/more");
-            let upload = upload
-                .header("Content-Type", "application/octet-stream")
-                .body(vec![7; 8 << 20]);
+            let upload = upload.header("Content-Type", "application/octet-stream").body(vec![7; 8 << 20]);
             Answer::of(upload).await?.expect_error(507, "")?;
             ensure!(
-                guest
-                    .out("rm -f /tmp/fill.* /tmp/rest; echo again > /tmp/a; cat /tmp/a")
-                    .await?
-                    == "again"
+                guest.out("rm -f /tmp/fill.* /tmp/rest; echo again > /tmp/a; cat /tmp/a").await? == "again"
             );
             server.api().kill(&guest.id).await
         }),
         shared("isolation::the_template_has_what_it_promises", async |server| {
             let guest = server.api().create(json!({})).await?;
-            for program in [
-                "bash", "git", "curl", "python3", "pip3", "node", "npm", "gcc", "make", "ip", "ps", "sudo",
-            ] {
-                ensure!(
-                    guest.run(&format!("command -v {program}")).await?.code == 0,
-                    "{program} is missing"
-                );
+            for program in
+                ["bash", "git", "curl", "python3", "pip3", "node", "npm", "gcc", "make", "ip", "ps", "sudo"]
+            {
+                ensure!(guest.run(&format!("command -v {program}")).await?.code == 0, "{program} is missing");
             }
             ensure!(
-                guest
-                    .out("python3 -m venv /tmp/venv && /tmp/venv/bin/python -c 'print(1)'")
-                    .await?
-                    == "1"
+                guest.out("python3 -m venv /tmp/venv && /tmp/venv/bin/python -c 'print(1)'").await? == "1"
             );
             ensure!(guest.out("node -e 'console.log(1+1)'").await? == "2");
             let c = "echo 'int main(){return 9;}' > /tmp/a.c && gcc -o /tmp/a.out /tmp/a.c && /tmp/a.out; echo $?";
             ensure!(guest.out(c).await? == "9");
             ensure!(guest.out("stat -c '%a' /code").await? == "777");
             ensure!(guest.out("touch /usr/local/mine && echo ok").await? == "ok");
-            ensure!(
-                guest
-                    .out("hostname && cat /etc/hosts | grep -c localhost")
-                    .await?
-                    .lines()
-                    .count()
-                    == 2
-            );
+            ensure!(guest.out("hostname && cat /etc/hosts | grep -c localhost").await?.lines().count() == 2);
             server.api().kill(&guest.id).await
         }),
-        shared(
-            "isolation::what_one_sandbox_writes_no_other_sees",
-            async |server| {
-                let api = server.api();
-                let (first, second) = (api.create(json!({})).await?, api.create(json!({})).await?);
-                first
-                    .run_as(Some("root"), "echo mine > /etc/mark; rm -rf /usr/bin/git")
-                    .await?;
-                ensure!(second.run("cat /etc/mark").await?.code != 0);
-                ensure!(second.run("git --version").await?.code == 0);
-                api.kill(&first.id).await?;
-                api.kill(&second.id).await
-            },
-        ),
+        shared("isolation::what_one_sandbox_writes_no_other_sees", async |server| {
+            let api = server.api();
+            let (first, second) = (api.create(json!({})).await?, api.create(json!({})).await?);
+            first.run_as(Some("root"), "echo mine > /etc/mark; rm -rf /usr/bin/git").await?;
+            ensure!(second.run("cat /etc/mark").await?.code != 0);
+            ensure!(second.run("git --version").await?.code == 0);
+            api.kill(&first.id).await?;
+            api.kill(&second.id).await
+        }),
     ]
 }
 
 async fn with_detail(server: &Server) -> Result<(Guest, Value)> {
     let guest = server.api().create(json!({})).await?;
-    let detail = server
-        .api()
-        .get(&format!("/sandboxes/{}", guest.id))
-        .await?
-        .expect(200)?
-        .json()?;
+    let detail = server.api().get(&format!("/sandboxes/{}", guest.id)).await?.expect(200)?.json()?;
     Ok((guest, detail))
 }
 
@@ -330,22 +249,13 @@ fn quota(group: &Path, sandbox: &str) -> Option<Result<f64>> {
     let read = |file: &str| std::fs::read_to_string(group.join(file)).ok();
     let parts = match read("cpu.max") {
         Some(max) => max,
-        None => format!(
-            "{} {}",
-            read("cpu.cfs_quota_us")?.trim(),
-            read("cpu.cfs_period_us")?.trim()
-        ),
+        None => format!("{} {}", read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim()),
     };
     if !group.ends_with(sandbox) || parts.starts_with("max") || parts.starts_with('-') {
         return None;
     }
     let (quota, period) = parts.trim().split_once(' ')?;
-    Some(
-        quota
-            .parse::<f64>()
-            .and_then(|quota| Ok(quota / period.parse::<f64>()?))
-            .map_err(Into::into),
-    )
+    Some(quota.parse::<f64>().and_then(|quota| Ok(quota / period.parse::<f64>()?)).map_err(Into::into))
 }
 
 /// A shell condition that is true when the port accepts a connection.

@@ -24,9 +24,7 @@ use libtest_mimic::Arguments;
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .expect("nothing else has installed one");
+    rustls::crypto::ring::default_provider().install_default().expect("nothing else has installed one");
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let trials = [

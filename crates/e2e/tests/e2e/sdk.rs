@@ -32,7 +32,6 @@ fn trial(version: Version, transport: Transport, name: &str) -> Trial {
             (Client::Python, _) => environment.python("scenario.py")?.arg("sync"),
             (Client::AsyncPython, _) => environment.python("scenario.py")?.arg("async"),
         };
-        run.against(server, transport)
-            .checks(&version.checks(transport), RUN_WITHIN)
+        run.against(server, transport).checks(&version.checks(transport), RUN_WITHIN)
     })
 }

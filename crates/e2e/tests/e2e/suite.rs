@@ -16,9 +16,7 @@ pub(crate) fn shared(name: &str, body: impl AsyncFnOnce(&Server) -> Result<()> +
     Trial::test(name, move || {
         start_shared_server()?;
         let guard = SHARED.read().unwrap_or_else(PoisonError::into_inner);
-        let server = guard
-            .as_ref()
-            .expect("it was started above and is ended after the last test");
+        let server = guard.as_ref().expect("it was started above and is ended after the last test");
         block_on(body(server))
     })
 }
@@ -33,14 +31,13 @@ pub(crate) fn own(name: &str, body: impl AsyncFnOnce(&mut Server) -> Result<()> 
 }
 
 fn block_on(body: impl Future<Output = Result<()>>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(body).map_err(failed)
 }
 
 fn failed(error: anyhow::Error) -> Failed {
-    Failed::from(format!("{error:?}"))
+    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    Failed::from(causes.join("\ncaused by: "))
 }
 
 fn start_shared_server() -> Result<(), Failed> {
@@ -73,7 +70,7 @@ pub(crate) fn stop_shared_server() -> bool {
     match server.stop() {
         Ok(()) => true,
         Err(error) => {
-            eprintln!("\nthe shared server did not come to a clean end: {error:?}");
+            eprintln!("\nthe shared server did not come to a clean end: {error:#}");
             false
         }
     }
