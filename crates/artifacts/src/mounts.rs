@@ -1,8 +1,8 @@
 //! What is mounted, and the two ways to be rid of it: unmount it, or mount it where it dies with its thread.
 //!
 //! A new mount namespace (a build's, an engine's) starts with a copy of every mount, and a copy keeps a file system
-//! and its loop device alive. So the directories that we mount in are *shared*: what is unmounted there is unmounted
-//! in every copy, provided that who makes a namespace makes it a slave and not private.
+//! and its loop device alive. What ends the copies is the removal of the directory that was mounted on: the kernel
+//! then detaches, in every namespace, whatever is mounted there. So who unmounts also removes the directory.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Mount points at or below `dir`, in the order they were mounted. A path mounted twice is listed twice.
@@ -64,26 +64,6 @@ pub(crate) fn detach(path: &Utf8Path) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Makes `dir` a mount of its own, whose changes reach the copies of it in other namespaces. May be repeated.
-pub(crate) fn share(dir: &Utf8Path) -> io::Result<()> {
-    if below(dir)?.iter().any(|path| path == dir) {
-        return Ok(());
-    }
-    mount_bind(dir.as_str(), dir.as_str())?;
-    // Private first: the bind is in one group with what it was made from, where that is shared, and each mount in it
-    // would appear a second time below it.
-    mount_change(dir.as_str(), MountPropagationFlags::PRIVATE)?;
-    Ok(mount_change(dir.as_str(), MountPropagationFlags::SHARED)?)
-}
-
-/// Undoes [`share`], unless something is still mounted in `dir`.
-pub(crate) fn unshare(dir: &Utf8Path) -> io::Result<()> {
-    if below(dir)?.iter().any(|path| path != dir) {
-        return Ok(());
-    }
-    detach(dir)
 }
 
 /// Runs `work` in a mount namespace of its own, so that all it mounts is gone when it is done or killed.

@@ -94,7 +94,6 @@ impl Roots {
         fs::create_dir_all(&empty).map_err(RootError::io("make", &empty))?;
         // Mounts are listed under their real path.
         let dir = dir.canonicalize_utf8().map_err(RootError::io("find", &dir))?;
-        mounts::share(&dir).map_err(RootError::io("share the mounts below", &dir))?;
         let mut holders = Holders::default();
         for path in mounts::below(&dir).map_err(RootError::io("list mounts below", &dir))? {
             if let Some(digest) = path.file_name().and_then(|name| name.parse().ok()) {
@@ -133,15 +132,6 @@ impl Roots {
     /// The first one; the other roots are tried nevertheless.
     pub async fn sweep(&self) -> Result<(), RootError> {
         self.blocking(Inner::sweep).await
-    }
-
-    /// Removes every root that no sandbox holds, and the mount of the directory when none is left.
-    ///
-    /// # Errors
-    /// As [`Roots::sweep`].
-    pub async fn close(&self) -> Result<(), RootError> {
-        self.sweep().await?;
-        self.blocking(|inner| mounts::unshare(&inner.dir).map_err(RootError::io("unmount", &inner.dir))).await
     }
 
     async fn blocking<T: Send + 'static>(

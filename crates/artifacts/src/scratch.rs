@@ -103,7 +103,6 @@ impl ScratchDisks {
         fs::create_dir_all(&dir).map_err(ScratchError::io("make", &dir))?;
         // Mounts are listed under their real path.
         let dir = dir.canonicalize_utf8().map_err(ScratchError::io("find", &dir))?;
-        mounts::share(&dir).map_err(ScratchError::io("share the mounts below", &dir))?;
         let pool = Pool::open(dir.clone(), settings)?;
         Ok(Self { inner: Arc::new(Inner { dir, pool }) })
     }
@@ -152,16 +151,15 @@ impl ScratchDisks {
         self.blocking(move |inner| inner.sweep(&keep)).await
     }
 
-    /// Stops making disks ahead and removes what belongs to no sandbox. Disks of sandboxes are left as they are.
-    ///
-    /// # Errors
-    /// When the mount of the directory cannot be removed.
-    pub async fn close(&self) -> Result<(), ScratchError> {
-        self.blocking(|inner| {
+    /// Stops making disks ahead and removes those that are ready. Disks of sandboxes are left as they are.
+    pub async fn close(&self) {
+        let work = self.blocking(|inner| {
             inner.pool.close();
-            mounts::unshare(&inner.dir).map_err(ScratchError::io("unmount", &inner.dir))
-        })
-        .await
+            Ok(())
+        });
+        if let Err(error) = work.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "pool of scratch disks not closed");
+        }
     }
 
     async fn blocking<T: Send + 'static>(

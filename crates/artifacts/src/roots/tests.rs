@@ -47,8 +47,7 @@ impl Host {
     }
 
     fn mounted(&self) -> Vec<Utf8PathBuf> {
-        let dir = self.data_dir().join("roots");
-        mounts::below(&dir).unwrap().into_iter().filter(|path| *path != dir).collect()
+        mounts::below(self.data_dir()).unwrap()
     }
 }
 
@@ -96,8 +95,6 @@ async fn as_root_a_root_is_mounted_while_somebody_holds_it() {
     roots.release(&id("b")).await.unwrap();
     assert_eq!(host.mounted(), [""; 0]);
     assert!(!path.exists());
-    roots.close().await.unwrap();
-    assert_eq!(mounts::below(host.data_dir()).unwrap(), [""; 0]);
 }
 
 #[tokio::test]
