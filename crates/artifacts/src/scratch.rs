@@ -152,14 +152,15 @@ impl ScratchDisks {
     }
 
     /// Stops making disks ahead and removes those that are ready. Disks of sandboxes are left as they are.
-    pub async fn close(&self) {
-        let work = self.blocking(|inner| {
+    ///
+    /// # Errors
+    /// When the work was cut short; what is left is removed when the disks are opened next.
+    pub async fn close(&self) -> Result<(), ScratchError> {
+        self.blocking(|inner| {
             inner.pool.close();
             Ok(())
-        });
-        if let Err(error) = work.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "pool of scratch disks not closed");
-        }
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(

@@ -78,7 +78,7 @@ async fn as_root_a_disk_holds_its_size_and_no_byte_more() {
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert!(written <= SIZE.bytes() && written > SIZE.bytes() * 95 / 100, "{written} bytes fit");
     host.disks.remove(&id("a")).await.unwrap();
-    host.disks.close().await;
+    host.disks.close().await.unwrap();
     assert_eq!(host.traces(), [""; 0]);
 }
 
@@ -105,7 +105,7 @@ async fn as_root_a_hundred_disks_leave_nothing() {
         host.disks.remove(&id).await.unwrap();
         assert_eq!(host.disks.find(&id).await.unwrap(), None);
     }
-    host.disks.close().await;
+    host.disks.close().await.unwrap();
     assert_eq!(host.traces(), [""; 0]);
     let left: Vec<_> = host.data_dir().join("scratch").read_dir_utf8().unwrap().collect();
     assert_eq!(left.len(), 1, "more than the template is left: {left:?}");
@@ -120,7 +120,7 @@ async fn as_root_a_disk_in_use_is_removed_and_its_device_goes_with_the_last_user
     assert_eq!(host.disks.find(&id("a")).await.unwrap(), None);
     assert_eq!(host.traces().len(), 1, "the device is in use");
     drop(user);
-    host.disks.close().await;
+    host.disks.close().await.unwrap();
     let started = Instant::now();
     while !host.traces().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", host.traces());
@@ -198,5 +198,5 @@ async fn as_root_what_a_claim_takes() {
             println!("{name}: {what} median {:?}, p95 {:?}", times[25], times[47]);
         }
     }
-    host.disks.close().await;
+    host.disks.close().await.unwrap();
 }
