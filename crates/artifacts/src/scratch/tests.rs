@@ -112,6 +112,22 @@ async fn as_root_a_hundred_disks_leave_nothing() {
 }
 
 #[tokio::test]
+async fn as_root_twenty_disks_at_once_get_a_device_each() {
+    let host = Host::new(2);
+    let ids: Vec<_> = (0..20).map(|number| id(&format!("s{number}"))).collect();
+    let claims = ids.iter().map(|id| {
+        let (disks, id) = (host.disks.clone(), id.clone());
+        tokio::spawn(async move { disks.claim(&id, SIZE).await })
+    });
+    for claim in claims.collect::<Vec<_>>() {
+        claim.await.unwrap().unwrap();
+    }
+    host.disks.sweep(&HashSet::new()).await.unwrap();
+    host.disks.close().await.unwrap();
+    assert_eq!(host.traces(), [""; 0]);
+}
+
+#[tokio::test]
 async fn as_root_a_disk_in_use_is_removed_and_its_device_goes_with_the_last_user() {
     let host = Host::new(0);
     let path = host.disks.claim(&id("a"), SIZE).await.unwrap();
