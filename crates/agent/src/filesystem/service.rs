@@ -1,0 +1,159 @@
+//! `filesystem.Filesystem` as clients call it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use sandbar_wire::envd::filesystem::{
+    EntryInfo, LIST_DIR, ListDirRequest, ListDirResponse, MAKE_DIR, MOVE, MakeDirRequest, MakeDirResponse,
+    MoveRequest, MoveResponse, REMOVE, RemoveRequest, RemoveResponse, STAT, StatRequest, StatResponse,
+};
+use sandbar_wire::envd::{Code, RpcError};
+
+use super::entry::{entry_info, reduced_for_legacy};
+use super::error::Error;
+use super::list::list;
+use crate::accounts::{Accounts, User};
+use crate::auth;
+use crate::body::Answer;
+use crate::connect::{Context, unary};
+use crate::guest::{Guest, Settings};
+use crate::paths;
+
+/// All methods of the service.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    guest: Arc<Guest>,
+}
+
+impl Service {
+    pub(crate) fn new(guest: Arc<Guest>) -> Self {
+        Self { guest }
+    }
+
+    /// Answers a call to one of the service's paths, `None` for any other path.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Option<Answer> {
+        Some(match request.uri().path() {
+            STAT => unary(request, |context, message| self.stat(context, message)).await,
+            MAKE_DIR => unary(request, |context, message| self.make_dir(context, message)).await,
+            MOVE => unary(request, |context, message| self.move_entry(context, message)).await,
+            LIST_DIR => unary(request, |context, message| self.list_dir(context, message)).await,
+            REMOVE => unary(request, |context, message| self.remove(context, message)).await,
+            _ => return None,
+        })
+    }
+
+    async fn stat(&self, context: Context, request: StatRequest) -> Result<StatResponse, RpcError> {
+        let entry = self.run(context, move |caller| {
+            let path = caller.resolve(&request.path)?;
+            caller.entry(&path)
+        });
+        Ok(StatResponse { entry: Some(entry.await?) })
+    }
+
+    async fn make_dir(&self, context: Context, request: MakeDirRequest) -> Result<MakeDirResponse, RpcError> {
+        let entry = self.run(context, move |caller| {
+            let path = caller.resolve(&request.path)?;
+            match fs::metadata(&path) {
+                Ok(found) if found.is_dir() => return Err(Error::DirectoryExists(path)),
+                Ok(_) => return Err(Error::FileExists(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Io { action: "stat", path, source }),
+            }
+            paths::ensure_dirs(Path::new(&path), &caller.user)?;
+            caller.entry(&path)
+        });
+        Ok(MakeDirResponse { entry: Some(entry.await?) })
+    }
+
+    async fn move_entry(&self, context: Context, request: MoveRequest) -> Result<MoveResponse, RpcError> {
+        let entry = self.run(context, move |caller| {
+            let source = caller.resolve(&request.source)?;
+            let destination = caller.resolve(&request.destination)?;
+            paths::ensure_dirs(Path::new(paths::parent(&destination)), &caller.user)?;
+            // The system call would replace an empty directory, and the standard library lets it.
+            if fs::symlink_metadata(&destination).is_ok_and(|found| found.is_dir())
+                && fs::symlink_metadata(&source).is_ok()
+            {
+                return Err(Error::DestinationIsDirectory(destination));
+            }
+            fs::rename(&source, &destination).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::SourceNotFound(source.clone()),
+                _ => Error::Io { action: "rename", path: source.clone(), source: error },
+            })?;
+            caller.entry(&destination)
+        });
+        Ok(MoveResponse { entry: Some(entry.await?) })
+    }
+
+    async fn list_dir(&self, context: Context, request: ListDirRequest) -> Result<ListDirResponse, RpcError> {
+        let entries = self.run(context, move |caller| {
+            let path = caller.resolve(&request.path)?;
+            let entries = list(&path, request.depth, &caller.accounts)?;
+            Ok(entries.into_iter().map(|entry| caller.reduced(entry)).collect())
+        });
+        Ok(ListDirResponse { entries: entries.await? })
+    }
+
+    async fn remove(&self, context: Context, request: RemoveRequest) -> Result<RemoveResponse, RpcError> {
+        let removed = self.run(context, move |caller| {
+            let path = caller.resolve(&request.path)?;
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(source) => Err(Error::Io { action: "remove", path, source }),
+                Ok(()) => Ok(()),
+            }
+        });
+        removed.await?;
+        Ok(RemoveResponse {})
+    }
+
+    /// Runs an operation where it may block, with what it needs to know about its caller.
+    async fn run<T: Send + 'static>(
+        &self,
+        context: Context,
+        operation: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let settings = self.guest.settings().clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let accounts = Accounts::load();
+            let user = auth::caller(context.user.as_deref(), &settings, &accounts)?;
+            Ok(operation(&Caller { user, accounts, settings, legacy: context.legacy })?)
+        });
+        done.await.map_err(|_| RpcError::new(Code::Internal, "filesystem task ended early"))?
+    }
+}
+
+/// On whose behalf an operation runs.
+struct Caller {
+    user: User,
+    accounts: Accounts,
+    settings: Settings,
+    legacy: bool,
+}
+
+impl Caller {
+    fn resolve(&self, path: &str) -> Result<String, Error> {
+        Ok(paths::resolve(path, &self.user, self.settings.default_workdir.as_deref())?)
+    }
+
+    fn entry(&self, path: &str) -> Result<EntryInfo, Error> {
+        let entry = entry_info(path, &self.accounts).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound(path.to_owned()),
+            _ => Error::Io { action: "stat", path: path.to_owned(), source },
+        })?;
+        Ok(self.reduced(entry))
+    }
+
+    fn reduced(&self, entry: EntryInfo) -> EntryInfo {
+        if self.legacy { reduced_for_legacy(entry) } else { entry }
+    }
+}
