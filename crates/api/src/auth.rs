@@ -16,29 +16,15 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
-        let header = parts
-            .headers
-            .get("x-api-key")
-            .ok_or(Failure(ApiError::NoCredential))?;
-        let text = header
-            .to_str()
-            .map_err(|_| Failure(ApiError::MalformedCredential))?;
+        let header = parts.headers.get("x-api-key").ok_or(Failure(ApiError::NoCredential))?;
+        let text = header.to_str().map_err(|_| Failure(ApiError::MalformedCredential))?;
         let key: ApiKey = text.trim().parse().map_err(|error| {
             Failure(match error {
                 ApiKeyError::Prefix => ApiError::MalformedCredential,
-                ApiKeyError::NotHex => ApiError::InvalidApiKey {
-                    reason: "The key is not hexadecimal.",
-                },
+                ApiKeyError::NotHex => ApiError::InvalidApiKey { reason: "The key is not hexadecimal." },
             })
         })?;
-        let unknown = Failure(ApiError::InvalidApiKey {
-            reason: "The key is not known here.",
-        });
-        state
-            .control
-            .team_of_key(&key.hash())
-            .await?
-            .map(Self)
-            .ok_or(unknown)
+        let unknown = Failure(ApiError::InvalidApiKey { reason: "The key is not known here." });
+        state.control.team_of_key(&key.hash()).await?.map(Self).ok_or(unknown)
     }
 }

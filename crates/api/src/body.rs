@@ -20,12 +20,10 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Failure> {
     let collected = tokio::time::timeout(LIMIT, Limited::new(body, LIMIT_BYTES).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure(ApiError::BodyTooLarge {
-            limit_bytes: LIMIT_BYTES,
-        })),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Failure(ApiError::BodyTooLarge { limit_bytes: LIMIT_BYTES }))
+        }
         Ok(Err(_)) => Err(Failure(ApiError::BodyIncomplete)),
-        Err(_) => Err(Failure(ApiError::BodyTooSlow {
-            limit_secs: LIMIT.as_secs(),
-        })),
+        Err(_) => Err(Failure(ApiError::BodyTooSlow { limit_secs: LIMIT.as_secs() })),
     }
 }

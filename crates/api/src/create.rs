@@ -32,9 +32,7 @@ pub(crate) async fn create_v2(
 ) -> Result<Response, Failure> {
     // The first version ignores the header: contract/client-versions.md §1.8.
     if request.headers().contains_key("idempotency-key") {
-        return Err(Failure(ApiError::OptionNotAvailable {
-            option: "Idempotency-Key",
-        }));
+        return Err(Failure(ApiError::OptionNotAvailable { option: "Idempotency-Key" }));
     }
     create(state, caller, request, Version::V2).await
 }
@@ -59,9 +57,7 @@ async fn create(
 }
 
 fn to_model(new: rest::NewSandbox, version: Version) -> Result<NewSandbox, Failure> {
-    let invalid = |error: TemplateRefError| ApiError::InvalidTemplateReference {
-        detail: error.to_string(),
-    };
+    let invalid = |error: TemplateRefError| ApiError::InvalidTemplateReference { detail: error.to_string() };
     let template = new.template_id.parse().map_err(invalid)?;
     let timeout = new.timeout.unwrap_or(version.default_timeout_secs());
     // Zero is the control plane's to refuse; less than zero is no duration.
@@ -87,15 +83,9 @@ fn server_timing(stages: &Stages) -> Option<HeaderValue> {
         }
         *sums.entry(name).or_default() += took;
     }
-    let parts: Vec<String> = order
-        .iter()
-        .map(|name| format!("{name};dur={:.1}", sums[name].as_secs_f64() * 1000.0))
-        .collect();
-    if parts.is_empty() {
-        None
-    } else {
-        HeaderValue::from_str(&parts.join(", ")).ok()
-    }
+    let parts: Vec<String> =
+        order.iter().map(|name| format!("{name};dur={:.1}", sums[name].as_secs_f64() * 1000.0)).collect();
+    if parts.is_empty() { None } else { HeaderValue::from_str(&parts.join(", ")).ok() }
 }
 
 #[cfg(test)]

@@ -18,15 +18,8 @@ impl SandboxDomain {
     /// The domain, for a request that came to a name under it.
     pub(crate) fn told_to(&self, request: &Request) -> Option<String> {
         let domain = self.0.as_deref()?;
-        let from_header = request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let host = request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str())
-            .or(from_header)?;
+        let from_header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = request.uri().authority().map(|authority| authority.as_str()).or(from_header)?;
         is_under(host, domain).then(|| domain.to_owned())
     }
 }
@@ -50,20 +43,12 @@ mod tests {
 
     #[test]
     fn names_under_the_domain_and_no_others() {
-        for host in [
-            "api.sbx.localhost:3000",
-            "API.sbx.localhost",
-            "sbx.localhost:3000",
-        ] {
+        for host in ["api.sbx.localhost:3000", "API.sbx.localhost", "sbx.localhost:3000"] {
             assert!(is_under(host, "sbx.localhost:3000"), "{host}");
         }
-        for host in [
-            "localhost:3000",
-            "127.0.0.1:3000",
-            "[::1]:3000",
-            "evilsbx.localhost",
-            "api.sbx.localhost.evil",
-        ] {
+        for host in
+            ["localhost:3000", "127.0.0.1:3000", "[::1]:3000", "evilsbx.localhost", "api.sbx.localhost.evil"]
+        {
             assert!(!is_under(host, "sbx.localhost:3000"), "{host}");
         }
     }

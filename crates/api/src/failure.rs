@@ -49,9 +49,9 @@ impl From<CreateError> for Failure {
             CreateError::TimeoutTooLong { max } => too_long(max),
             CreateError::LimitReached { max } => ApiError::ConcurrentLimit { max },
             CreateError::Draining => ApiError::Draining,
-            CreateError::Start(error) if kind == ErrorKind::Capacity => ApiError::NoCapacity {
-                detail: error.to_string(),
-            },
+            CreateError::Start(error) if kind == ErrorKind::Capacity => {
+                ApiError::NoCapacity { detail: error.to_string() }
+            }
             CreateError::Killed(_) | CreateError::Start(StartError::Killed { .. }) => {
                 ApiError::CreateFailed { detail: text }
             }
@@ -71,13 +71,12 @@ impl From<CreateError> for Failure {
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
         Self(match error {
-            TemplateError::NotFound(reference) => ApiError::TemplateNotFound {
-                template: reference.to_string(),
-            },
-            TemplateError::TagNotFound { template, tag } => ApiError::TagNotFound {
-                template: template.to_string(),
-                tag,
-            },
+            TemplateError::NotFound(reference) => {
+                ApiError::TemplateNotFound { template: reference.to_string() }
+            }
+            TemplateError::TagNotFound { template, tag } => {
+                ApiError::TagNotFound { template: template.to_string(), tag }
+            }
             TemplateError::Db(_) => internal(&error),
         })
     }
@@ -118,9 +117,7 @@ impl From<ReadError> for Failure {
 }
 
 fn too_long(max: std::time::Duration) -> ApiError {
-    ApiError::TimeoutTooLong {
-        hours: max.as_secs() / 3600,
-    }
+    ApiError::TimeoutTooLong { hours: max.as_secs() / 3600 }
 }
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> ApiError {

@@ -19,10 +19,7 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let request_id = Uuid::new_v4().simple().to_string();
     // The pattern, not the path: ids are the business of other spans.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span =
         info_span!("request", %request_id, method = %request.method(), route = route.unwrap_or_default());
 
@@ -52,4 +49,30 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
         headers.append("server-timing", total);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware;
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_tells_nothing() {
+        async fn broken() -> Response {
+            panic!("a secret")
+        }
+        let router = Router::new().route("/", get(broken)).layer(middleware::from_fn(guard));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().contains_key("x-e2b-trace-id"));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let want = r#"{"code":500,"message":"Internal server error","error_code":"internal_server_error"}"#;
+        assert_eq!(body, want);
+    }
 }

@@ -17,9 +17,7 @@ use crate::view;
 
 /// The sandbox a path names, old composite ids included.
 pub(crate) fn sandbox_id(segment: &str) -> Result<SandboxId, Failure> {
-    parse_sandbox_id(segment)?
-        .parse()
-        .map_err(|_| Failure(ApiError::InvalidSandboxId))
+    parse_sandbox_id(segment)?.parse().map_err(|_| Failure(ApiError::InvalidSandboxId))
 }
 
 /// `DELETE /sandboxes/{sandboxID}`.
@@ -80,9 +78,7 @@ pub(crate) async fn resume(
     let id = sandbox_id(&id)?;
     Resume::parse(&body::read(request.into_body()).await?)?;
     let sandbox = api.control.sandbox(&team, &id).await?;
-    Err(Failure(ApiError::SandboxAlreadyRunning {
-        id: sandbox.id.to_string(),
-    }))
+    Err(Failure(ApiError::SandboxAlreadyRunning { id: sandbox.id.to_string() }))
 }
 
 /// `POST /sandboxes/{sandboxID}/timeout`.

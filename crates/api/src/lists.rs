@@ -38,11 +38,7 @@ pub(crate) async fn sandboxes_v1(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<ListedSandbox>>, Failure> {
     let metadata = ListSandboxes::parse_metadata(&Query::parse(query.as_deref())?)?;
-    let query = SandboxQuery {
-        metadata,
-        limit: UNPAGED_MAX,
-        ..SandboxQuery::default()
-    };
+    let query = SandboxQuery { metadata, limit: UNPAGED_MAX, ..SandboxQuery::default() };
     let page = api.control.sandboxes(&team, query).await?;
     if page.next.is_some() {
         return Err(too_many("/v2/sandboxes"));
@@ -76,27 +72,18 @@ pub(crate) async fn sandboxes_v2(
             Direction::Ascending => Order::Ascending,
             Direction::Descending => Order::Descending,
         },
-        after: list.page.token.map(|token| PageAfter {
-            at: token.at,
-            id: token.id,
-        }),
+        after: list.page.token.map(|token| PageAfter { at: token.at, id: token.id }),
         limit: list.page.limit,
     };
     let page = api.control.sandboxes(&team, query).await?;
-    let next = page.next.map(|next| PageToken {
-        at: next.at,
-        id: next.id,
-        direction: list.direction,
-    });
+    let next = page.next.map(|next| PageToken { at: next.at, id: next.id, direction: list.direction });
     let entries = page.sandboxes.into_iter().map(view::listed).collect();
     Ok(answer(entries, Some(page.total), next))
 }
 
 /// The template that a filter means; nothing when it means none.
 async fn find_template(api: &ApiState, team: &Team, text: &str) -> Result<Option<TemplateId>, Failure> {
-    let invalid = |error: TemplateRefError| ApiError::InvalidTemplateReference {
-        detail: error.to_string(),
-    };
+    let invalid = |error: TemplateRefError| ApiError::InvalidTemplateReference { detail: error.to_string() };
     let reference: TemplateRef = text.parse().map_err(invalid)?;
     if reference.tag.is_some() {
         return Err(Failure(ApiError::TaggedTemplateFilter));
@@ -125,9 +112,7 @@ pub(crate) fn insert_next(headers: &mut HeaderMap, next: Option<PageToken>) {
 }
 
 pub(crate) fn too_many(pages: &str) -> Failure {
-    Failure(ApiError::Validation {
-        detail: format!("more than {UNPAGED_MAX} entries, use {pages}"),
-    })
+    Failure(ApiError::Validation { detail: format!("more than {UNPAGED_MAX} entries, use {pages}") })
 }
 
 /// Times are compared to the microsecond. Source: contract/control-api.md §2.7.

@@ -25,10 +25,7 @@ impl ApiState {
     /// `domain` is the base of sandboxes' host names, with the port unless that is 443: `sbx.localhost:3000`.
     /// Clients that reach us by a name under it are told to use it for sandboxes; nobody is when there is none.
     pub fn new(control: Arc<Control>, domain: Option<String>) -> Self {
-        Self {
-            control,
-            domain: SandboxDomain::new(domain),
-        }
+        Self { control, domain: SandboxDomain::new(domain) }
     }
 }
 
@@ -38,10 +35,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/health", get(health::health))
         .route("/sandboxes", get(lists::sandboxes_v1).post(create::create_v1))
         .route("/v2/sandboxes", get(lists::sandboxes_v2).post(create::create_v2))
-        .route(
-            "/sandboxes/{sandboxID}",
-            get(lists::sandbox).delete(lifetime::kill),
-        )
+        .route("/sandboxes/{sandboxID}", get(lists::sandbox).delete(lifetime::kill))
         .route("/sandboxes/{sandboxID}/connect", post(lifetime::connect_v1))
         .route("/v2/sandboxes/{sandboxID}/connect", post(lifetime::connect_v2))
         .route("/sandboxes/{sandboxID}/resume", post(lifetime::resume))

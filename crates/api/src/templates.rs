@@ -25,9 +25,7 @@ pub(crate) async fn list_v1(
     if page.next.is_some() {
         return Err(too_many("/v2/templates"));
     }
-    Ok(Json(
-        page.entries.into_iter().filter_map(view::template).collect(),
-    ))
+    Ok(Json(page.entries.into_iter().filter_map(view::template).collect()))
 }
 
 /// `GET /v2/templates`.
@@ -39,10 +37,7 @@ pub(crate) async fn list_v2(
     let query = Query::parse(query.as_deref())?;
     check_team(&query, &team)?;
     let page = PageOf::parse(&query, Direction::Descending)?;
-    let page = api
-        .control
-        .templates(&team, after(&page).as_ref(), page.limit)
-        .await?;
+    let page = api.control.templates(&team, after(&page).as_ref(), page.limit).await?;
     let entries: Vec<Template> = page.entries.into_iter().filter_map(view::template).collect();
     Ok((next_header(page.next), Json(entries)).into_response())
 }
@@ -55,18 +50,10 @@ pub(crate) async fn detail(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let page = PageOf::parse(&Query::parse(query.as_deref())?, Direction::Descending)?;
-    let reference: TemplateRef = text.parse().map_err(|_| ApiError::NoSuchTemplate {
-        template: text.clone(),
-    })?;
-    let template = api
-        .control
-        .template(&team, &reference)
-        .await
-        .map_err(|error| told(error, &text))?;
-    let builds = api
-        .control
-        .builds(&template.id, after(&page).as_ref(), page.limit)
-        .await?;
+    let reference: TemplateRef =
+        text.parse().map_err(|_| ApiError::NoSuchTemplate { template: text.clone() })?;
+    let template = api.control.template(&team, &reference).await.map_err(|error| told(error, &text))?;
+    let builds = api.control.builds(&template.id, after(&page).as_ref(), page.limit).await?;
     let next = next_header(builds.next);
     Ok((next, Json(view::template_with_builds(&template, builds.entries))).into_response())
 }
@@ -77,26 +64,16 @@ pub(crate) async fn alias(
     Caller(team): Caller,
     Path(text): Path<String>,
 ) -> Result<Json<TemplateAlias>, Failure> {
-    let reference: TemplateRef = text.parse().map_err(|error| ApiError::InvalidAlias {
-        detail: format!("{error}"),
-    })?;
-    let template = api
-        .control
-        .check_template(&team, &reference)
-        .await
-        .map_err(|error| told(error, &text))?;
-    Ok(Json(TemplateAlias {
-        template_id: template.id.to_string(),
-        public: template.public,
-    }))
+    let reference: TemplateRef =
+        text.parse().map_err(|error| ApiError::InvalidAlias { detail: format!("{error}") })?;
+    let template = api.control.check_template(&team, &reference).await.map_err(|error| told(error, &text))?;
+    Ok(Json(TemplateAlias { template_id: template.id.to_string(), public: template.public }))
 }
 
 /// Questions about a template that is not there have a text of their own.
 fn told(error: TemplateError, text: &str) -> Failure {
     match error {
-        TemplateError::NotFound(_) => Failure(ApiError::NoSuchTemplate {
-            template: text.to_owned(),
-        }),
+        TemplateError::NotFound(_) => Failure(ApiError::NoSuchTemplate { template: text.to_owned() }),
         other => other.into(),
     }
 }
@@ -109,19 +86,12 @@ fn check_team(query: &Query, team: &Team) -> Result<(), ApiError> {
 }
 
 fn after(page: &PageOf) -> Option<PageAfter> {
-    page.token.as_ref().map(|token| PageAfter {
-        at: token.at,
-        id: token.id.clone(),
-    })
+    page.token.as_ref().map(|token| PageAfter { at: token.at, id: token.id.clone() })
 }
 
 fn next_header(next: Option<PageAfter>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let token = next.map(|next| PageToken {
-        at: next.at,
-        id: next.id,
-        direction: Direction::Descending,
-    });
+    let token = next.map(|next| PageToken { at: next.at, id: next.id, direction: Direction::Descending });
     insert_next(&mut headers, token);
     headers
 }

@@ -20,16 +20,10 @@ pub(crate) fn sandbox(sandbox: Sandbox, domain: Option<String>) -> rest::Sandbox
 /// The answer to a question about one.
 pub(crate) fn detail(sandbox: Sandbox, domain: Option<String>) -> rest::SandboxDetail {
     rest::SandboxDetail {
-        envd_access_token: sandbox
-            .access_token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
+        envd_access_token: sandbox.access_token.as_ref().map(|token| token.expose().to_owned()),
         allow_internet_access: sandbox.internet,
         domain,
-        lifecycle: rest::Lifecycle {
-            on_timeout: "kill",
-            auto_resume: false,
-        },
+        lifecycle: rest::Lifecycle { on_timeout: "kill", auto_resume: false },
         listed: listed(sandbox),
     }
 }

@@ -129,10 +129,7 @@ impl Control {
     /// # Cancel safety
     /// The sandbox is made all the same, and ends when its time is up.
     pub async fn create(&self, team: &Team, new: NewSandbox) -> Result<Created, CreateError> {
-        let resolved = self
-            .resolve(team, &new.template)
-            .await
-            .map_err(CreateError::Template)?;
+        let resolved = self.resolve(team, &new.template).await.map_err(CreateError::Template)?;
         let config = &self.shared.config;
         if new.timeout.is_zero() {
             return Err(CreateError::TimeoutZero);
@@ -164,11 +161,7 @@ impl Control {
             resources: resolved.build.resources,
             env: new.env,
             access_token: new.secured.then(|| config.seed.access_token(&id)),
-            egress: if new.internet == Some(false) {
-                EgressPolicy::Nothing
-            } else {
-                EgressPolicy::Internet
-            },
+            egress: if new.internet == Some(false) { EgressPolicy::Nothing } else { EgressPolicy::Internet },
         };
 
         let (inbox, commands) = mpsc::channel(INBOX);
@@ -178,13 +171,10 @@ impl Control {
         self.shared
             .registry
             .reserve(&id, team.id, inbox, config.concurrent_max)
-            .map_err(|_| CreateError::LimitReached {
-                max: config.concurrent_max,
-            })?;
+            .map_err(|_| CreateError::LimitReached { max: config.concurrent_max })?;
         let (reply, answer) = oneshot::channel();
         let task = SandboxTask::new(self.shared.clone(), record, commands);
-        self.tasks
-            .spawn(task.run(Begin::Start(Box::new(Start { spec, reply }))));
+        self.tasks.spawn(task.run(Begin::Start(Box::new(Start { spec, reply }))));
 
         // The task always answers; without an answer it panicked, and the server is going down.
         let (record, stages) = answer.await.unwrap_or(Err(CreateError::Draining))?;
@@ -204,10 +194,7 @@ impl Control {
     /// Running sandboxes of the team, one page of them.
     pub async fn sandboxes(&self, team: &Team, query: SandboxQuery) -> Result<Page, ReadError> {
         let db = &self.shared.db;
-        let failed = |source| ReadError {
-            doing: "list sandboxes",
-            source,
-        };
+        let failed = |source| ReadError { doing: "list sandboxes", source };
         let filter = SandboxFilter {
             team: team.id,
             metadata: query.metadata,
@@ -217,33 +204,17 @@ impl Control {
         let total = db.count_running(&filter).await.map_err(failed)?;
         // One more than wanted, to see whether there is more.
         let rows = db
-            .running(
-                &filter,
-                query.order,
-                query.after.as_ref(),
-                query.limit.saturating_add(1),
-            )
+            .running(&filter, query.order, query.after.as_ref(), query.limit.saturating_add(1))
             .await
             .map_err(failed)?;
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
-        let sandboxes: Vec<Sandbox> = rows
-            .into_iter()
-            .take(limit)
-            .filter_map(|row| self.view(row))
-            .collect();
+        let sandboxes: Vec<Sandbox> = rows.into_iter().take(limit).filter_map(|row| self.view(row)).collect();
         let next = match sandboxes.last() {
-            Some(last) if more => Some(PageAfter {
-                at: last.started_at,
-                id: last.id.to_string(),
-            }),
+            Some(last) if more => Some(PageAfter { at: last.started_at, id: last.id.to_string() }),
             _ => None,
         };
-        Ok(Page {
-            sandboxes,
-            next,
-            total,
-        })
+        Ok(Page { sandboxes, next, total })
     }
 
     /// Ends a sandbox of the team, also one that is being started, and returns when nothing of it is left.
@@ -252,13 +223,7 @@ impl Control {
         let not_found = || KillError::NotFound(id.clone());
         let inbox = self.shared.registry.find_of(team.id, id).ok_or_else(not_found)?;
         let (done, ended) = oneshot::channel();
-        inbox
-            .send(Command::Kill {
-                reason: StopReason::Requested,
-                done,
-            })
-            .await
-            .map_err(|_| not_found())?;
+        inbox.send(Command::Kill { reason: StopReason::Requested, done }).await.map_err(|_| not_found())?;
         // The task ended before it saw the command.
         ended.await.map_err(|_| not_found())
     }
@@ -297,10 +262,7 @@ impl Control {
         let not_found = || ChangeError::NotFound(id.clone());
         let inbox = self.shared.registry.find_of(team.id, id).ok_or_else(not_found)?;
         let (reply, answer) = oneshot::channel();
-        inbox
-            .send(Command::Change { change, reply })
-            .await
-            .map_err(|_| not_found())?;
+        inbox.send(Command::Change { change, reply }).await.map_err(|_| not_found())?;
         let record = answer.await.map_err(|_| not_found())??;
         self.view(record).ok_or_else(not_found)
     }
@@ -317,9 +279,7 @@ impl Control {
     fn view(&self, record: record::Sandbox) -> Option<Sandbox> {
         let run = record.run?;
         Some(Sandbox {
-            access_token: record
-                .secured
-                .then(|| self.shared.config.seed.access_token(&record.id)),
+            access_token: record.secured.then(|| self.shared.config.seed.access_token(&record.id)),
             id: record.id,
             template: record.template,
             alias: record.alias,

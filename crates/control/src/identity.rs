@@ -29,18 +29,11 @@ pub(crate) struct KnownKeys(RwLock<HashMap<[u8; 32], Team>>);
 
 impl KnownKeys {
     fn find(&self, hash: &[u8; 32]) -> Option<Team> {
-        self.0
-            .read()
-            .expect("no code panics with this lock held")
-            .get(hash)
-            .cloned()
+        self.0.read().expect("no code panics with this lock held").get(hash).cloned()
     }
 
     fn remember(&self, hash: [u8; 32], team: Team) {
-        self.0
-            .write()
-            .expect("no code panics with this lock held")
-            .insert(hash, team);
+        self.0.write().expect("no code panics with this lock held").insert(hash, team);
     }
 }
 
@@ -50,12 +43,7 @@ impl Control {
         if let Some(team) = self.known_keys.find(hash) {
             return Ok(Some(team));
         }
-        let team = self
-            .shared
-            .db
-            .team_of_key(hash)
-            .await
-            .map_err(ReadError::of("look up API key"))?;
+        let team = self.shared.db.team_of_key(hash).await.map_err(ReadError::of("look up API key"))?;
         if let Some(team) = &team {
             self.known_keys.remember(*hash, team.clone());
         }
@@ -64,11 +52,7 @@ impl Control {
 
     /// Whether anybody could authenticate.
     pub async fn has_api_keys(&self) -> Result<bool, ReadError> {
-        self.shared
-            .db
-            .has_api_keys()
-            .await
-            .map_err(ReadError::of("look for API keys"))
+        self.shared.db.has_api_keys().await.map_err(ReadError::of("look for API keys"))
     }
 
     /// Adds a key for the default team.
@@ -81,11 +65,7 @@ impl Control {
             mask: new.mask,
             created_at: self.shared.now(),
         };
-        self.shared
-            .db
-            .insert_api_key(&key)
-            .await
-            .map_err(ReadError::of("add API key"))
+        self.shared.db.insert_api_key(&key).await.map_err(ReadError::of("add API key"))
     }
 }
 

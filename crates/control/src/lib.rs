@@ -22,6 +22,8 @@ mod registry;
 mod routes;
 mod sandbox;
 mod templates;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 
 pub use config::{Config, OnShutdown};

@@ -48,31 +48,19 @@ impl Control {
             clock,
             config,
         });
-        let default_team = ensure_default_team(&shared)
-            .await
-            .map_err(OpenError::DefaultTeam)?;
+        let default_team = ensure_default_team(&shared).await.map_err(OpenError::DefaultTeam)?;
         let tasks = TaskTracker::new();
         reconcile(&shared, &tasks).await?;
         tasks.spawn(listen(shared.clone()));
-        Ok(Arc::new(Self {
-            shared,
-            tasks,
-            default_team,
-            known_keys: KnownKeys::default(),
-        }))
+        Ok(Arc::new(Self { shared, tasks, default_team, known_keys: KnownKeys::default() }))
     }
 }
 
 /// Gives every sandbox that should exist or does exist an owner, who brings the two together.
 async fn reconcile(shared: &Arc<Shared>, tasks: &TaskTracker) -> Result<(), OpenError> {
     let rows = shared.db.all_sandboxes().await.map_err(OpenError::Load)?;
-    let mut seen: HashMap<SandboxId, Observed> = shared
-        .node
-        .list()
-        .await
-        .into_iter()
-        .map(|observed| (observed.id.clone(), observed))
-        .collect();
+    let mut seen: HashMap<SandboxId, Observed> =
+        shared.node.list().await.into_iter().map(|observed| (observed.id.clone(), observed)).collect();
 
     for row in rows {
         let begin = decide(&row, seen.remove(&row.id).as_ref());
@@ -82,10 +70,7 @@ async fn reconcile(shared: &Arc<Shared>, tasks: &TaskTracker) -> Result<(), Open
             Begin::Start(_) => {}
         }
         let (inbox, commands) = mpsc::channel(INBOX);
-        shared
-            .registry
-            .reserve(&row.id, row.team, inbox, u32::MAX)
-            .expect("nobody has that many sandboxes");
+        shared.registry.reserve(&row.id, row.team, inbox, u32::MAX).expect("nobody has that many sandboxes");
         tasks.spawn(SandboxTask::new(shared.clone(), row, commands).run(begin));
     }
     for id in seen.into_keys() {

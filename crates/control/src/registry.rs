@@ -69,11 +69,7 @@ impl Registry {
 
     /// The task in charge, if the sandbox is the team's.
     pub(crate) fn find_of(&self, team: TeamId, id: &SandboxId) -> Option<mpsc::Sender<Command>> {
-        self.lock()
-            .owners
-            .get(id)
-            .filter(|owner| owner.team == team)
-            .map(|owner| owner.inbox.clone())
+        self.lock().owners.get(id).filter(|owner| owner.team == team).map(|owner| owner.inbox.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

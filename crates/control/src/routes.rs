@@ -40,21 +40,12 @@ pub(crate) struct Announced {
 
 impl RouteTable {
     pub(crate) fn new(seed: TokenSeed) -> Self {
-        Self {
-            seed,
-            inner: RwLock::default(),
-        }
+        Self { seed, inner: RwLock::default() }
     }
 
     pub(crate) fn announce(&self, id: &SandboxId, announced: Announced) {
-        let token = announced
-            .secured
-            .then(|| self.seed.index_of(self.seed.access_token(id).expose()));
-        let route = Route {
-            run: announced.run,
-            address: announced.address,
-            ended: CancellationToken::new(),
-        };
+        let token = announced.secured.then(|| self.seed.index_of(self.seed.access_token(id).expose()));
+        let route = Route { run: announced.run, address: announced.address, ended: CancellationToken::new() };
         let mut inner = self.write();
         if let Some(token) = token {
             inner.by_token.insert(token, id.clone());
@@ -86,11 +77,7 @@ impl RouteTable {
 #[async_trait]
 impl Routes for RouteTable {
     async fn find(&self, id: &SandboxId) -> Result<Route, Refusal> {
-        self.read()
-            .routes
-            .get(id)
-            .map(|entry| entry.route.clone())
-            .ok_or(Refusal::NotFound)
+        self.read().routes.get(id).map(|entry| entry.route.clone()).ok_or(Refusal::NotFound)
     }
 
     async fn find_by_token(&self, token: &str) -> Option<SandboxId> {
@@ -110,14 +97,7 @@ mod tests {
         let id: SandboxId = "iabc".parse().unwrap();
         let token = seed.access_token(&id);
         let run = RunId(uuid::Uuid::from_u128(1));
-        table.announce(
-            &id,
-            Announced {
-                run,
-                address: Ipv4Addr::LOCALHOST,
-                secured: true,
-            },
-        );
+        table.announce(&id, Announced { run, address: Ipv4Addr::LOCALHOST, secured: true });
 
         let route = table.find(&id).await.unwrap();
         assert_eq!(route.run, run);
@@ -137,14 +117,7 @@ mod tests {
         let table = RouteTable::new(seed.clone());
         let id: SandboxId = "iabc".parse().unwrap();
         let run = RunId(uuid::Uuid::from_u128(1));
-        table.announce(
-            &id,
-            Announced {
-                run,
-                address: Ipv4Addr::LOCALHOST,
-                secured: false,
-            },
-        );
+        table.announce(&id, Announced { run, address: Ipv4Addr::LOCALHOST, secured: false });
         assert_eq!(table.find_by_token(seed.access_token(&id).expose()).await, None);
     }
 }

@@ -55,15 +55,9 @@ impl Shared {
 /// What a task can be asked.
 pub(crate) enum Command {
     /// End the sandbox. Answered when nothing of it is left, or when that takes too long.
-    Kill {
-        reason: StopReason,
-        done: oneshot::Sender<()>,
-    },
+    Kill { reason: StopReason, done: oneshot::Sender<()> },
     /// Let it live longer or shorter.
-    Change {
-        change: DeadlineChange,
-        reply: oneshot::Sender<Result<record::Sandbox, ChangeError>>,
-    },
+    Change { change: DeadlineChange, reply: oneshot::Sender<Result<record::Sandbox, ChangeError>> },
     /// The node says that a run ended by itself.
     Exited { run: RunId, reason: StopReason },
 }
@@ -96,10 +90,7 @@ pub(crate) struct Start {
 /// Somebody who waits for the end.
 enum Waiter {
     Killer(oneshot::Sender<()>),
-    Creator(
-        oneshot::Sender<Result<(record::Sandbox, Stages), CreateError>>,
-        CreateError,
-    ),
+    Creator(oneshot::Sender<Result<(record::Sandbox, Stages), CreateError>>, CreateError),
 }
 
 impl Waiter {
@@ -124,13 +115,7 @@ pub(crate) struct SandboxTask {
 
 impl SandboxTask {
     pub(crate) fn new(shared: Arc<Shared>, record: record::Sandbox, inbox: mpsc::Receiver<Command>) -> Self {
-        Self {
-            shared,
-            record,
-            inbox,
-            waiters: Vec::new(),
-            deferred: Vec::new(),
-        }
+        Self { shared, record, inbox, waiters: Vec::new(), deferred: Vec::new() }
     }
 
     /// Owns the sandbox until nothing of it is left, or until the server ends and leaves it running.
@@ -159,11 +144,7 @@ impl SandboxTask {
     /// From here on traffic finds the sandbox.
     fn announce(&self) {
         let Some(run) = &self.record.run else { return };
-        let announced = Announced {
-            run: run.id,
-            address: run.address,
-            secured: self.record.secured,
-        };
+        let announced = Announced { run: run.id, address: run.address, secured: self.record.secured };
         self.shared.routes.announce(self.id(), announced);
     }
 
@@ -195,12 +176,7 @@ impl SandboxTask {
     }
 
     fn time_left(&self) -> Duration {
-        let deadline = self
-            .record
-            .run
-            .as_ref()
-            .map(|run| run.deadline)
-            .unwrap_or(Timestamp::MIN);
+        let deadline = self.record.run.as_ref().map(|run| run.deadline).unwrap_or(Timestamp::MIN);
         Duration::try_from(deadline.duration_since(self.shared.now())).unwrap_or(Duration::ZERO)
     }
 
@@ -246,11 +222,7 @@ impl SandboxTask {
             DeadlineChange::AtLeast(life) => after(now, life).min(last).max(run.deadline),
         };
         if deadline != run.deadline {
-            self.shared
-                .db
-                .set_deadline(&self.record.id, deadline)
-                .await
-                .map_err(ChangeError::Db)?;
+            self.shared.db.set_deadline(&self.record.id, deadline).await.map_err(ChangeError::Db)?;
             run.deadline = deadline;
             info!(%deadline, "sandbox's deadline moved");
         }

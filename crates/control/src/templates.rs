@@ -57,23 +57,9 @@ impl Resolved {
 impl Control {
     /// Makes a stock template what its name means. Does nothing when the name means exactly this already.
     pub async fn publish(&self, stock: StockTemplate) -> Result<TemplateId, ReadError> {
-        let failed = |source| ReadError {
-            doing: "publish stock template",
-            source,
-        };
-        if let Some(id) = self
-            .shared
-            .db
-            .find_template(None, &stock.name)
-            .await
-            .map_err(failed)?
-        {
-            let build = self
-                .shared
-                .db
-                .tagged_build(&id, DEFAULT_TAG)
-                .await
-                .map_err(failed)?;
+        let failed = |source| ReadError { doing: "publish stock template", source };
+        if let Some(id) = self.shared.db.find_template(None, &stock.name).await.map_err(failed)? {
+            let build = self.shared.db.tagged_build(&id, DEFAULT_TAG).await.map_err(failed)?;
             if build.is_some_and(|build| is_same(&build, &stock)) {
                 return Ok(id);
             }
@@ -82,10 +68,7 @@ impl Control {
         let publication = Publication {
             team: self.default_team.id,
             public: true,
-            name: TemplateName {
-                namespace: None,
-                name: stock.name,
-            },
+            name: TemplateName { namespace: None, name: stock.name },
             tag: DEFAULT_TAG.to_owned(),
             build: Build {
                 id: BuildId(Uuid::new_v4()),
@@ -115,20 +98,12 @@ impl Control {
         }
         .map_err(TemplateError::Db)?;
         if found.is_none() && reference.namespace.is_none() {
-            found = db
-                .find_template(None, &reference.name)
-                .await
-                .map_err(TemplateError::Db)?;
+            found = db.find_template(None, &reference.name).await.map_err(TemplateError::Db)?;
             found = found.or_else(|| reference.name.parse().ok());
         }
         let not_found = || TemplateError::NotFound(reference.clone());
-        let template = db
-            .template(&found.ok_or_else(not_found)?)
-            .await
-            .map_err(TemplateError::Db)?;
-        template
-            .filter(|template| template.public || template.team == team.id)
-            .ok_or_else(not_found)
+        let template = db.template(&found.ok_or_else(not_found)?).await.map_err(TemplateError::Db)?;
+        template.filter(|template| template.public || template.team == team.id).ok_or_else(not_found)
     }
 
     /// Checks that a reference means a build, tag included.
@@ -147,19 +122,11 @@ impl Control {
     ) -> Result<Resolved, TemplateError> {
         let template = self.template(team, reference).await?;
         let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
-        let build = self
-            .shared
-            .db
-            .tagged_build(&template.id, tag)
-            .await
-            .map_err(TemplateError::Db)?;
+        let build = self.shared.db.tagged_build(&template.id, tag).await.map_err(TemplateError::Db)?;
         match build.filter(|build| build.status == BuildStatus::Ready) {
             Some(build) => Ok(Resolved { template, build }),
             None => Err(TemplateError::TagNotFound {
-                template: TemplateRef {
-                    tag: None,
-                    ..reference.clone()
-                },
+                template: TemplateRef { tag: None, ..reference.clone() },
                 tag: tag.to_owned(),
             }),
         }
@@ -172,16 +139,9 @@ impl Control {
         after: Option<&PageAfter>,
         limit: u32,
     ) -> Result<TemplatePage<Template>, ReadError> {
-        let rows = self
-            .shared
-            .db
-            .templates(team.id, after, limit.saturating_add(1))
-            .await;
-        page(rows, limit, |row| PageAfter {
-            at: row.created_at,
-            id: row.id.to_string(),
-        })
-        .map_err(ReadError::of("list templates"))
+        let rows = self.shared.db.templates(team.id, after, limit.saturating_add(1)).await;
+        page(rows, limit, |row| PageAfter { at: row.created_at, id: row.id.to_string() })
+            .map_err(ReadError::of("list templates"))
     }
 
     /// The builds of a template.
@@ -191,16 +151,9 @@ impl Control {
         after: Option<&PageAfter>,
         limit: u32,
     ) -> Result<TemplatePage<Build>, ReadError> {
-        let rows = self
-            .shared
-            .db
-            .builds(template, after, limit.saturating_add(1))
-            .await;
-        page(rows, limit, |row| PageAfter {
-            at: row.created_at,
-            id: row.id.to_string(),
-        })
-        .map_err(ReadError::of("list builds"))
+        let rows = self.shared.db.builds(template, after, limit.saturating_add(1)).await;
+        page(rows, limit, |row| PageAfter { at: row.created_at, id: row.id.to_string() })
+            .map_err(ReadError::of("list builds"))
     }
 }
 

@@ -44,14 +44,8 @@ impl DbError {
     /// For `map_err`: names what was being done.
     pub(crate) fn query(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| {
-            let taken = source
-                .as_database_error()
-                .is_some_and(|error| error.is_unique_violation());
-            if taken {
-                Self::Exists { doing }
-            } else {
-                Self::Query { doing, source }
-            }
+            let taken = source.as_database_error().is_some_and(|error| error.is_unique_violation());
+            if taken { Self::Exists { doing } } else { Self::Query { doing, source } }
         }
     }
 }

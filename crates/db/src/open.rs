@@ -37,14 +37,10 @@ pub enum OpenError {
 pub async fn open(url: &str) -> Result<Arc<dyn Database>, OpenError> {
     match url.strip_prefix("sqlite:") {
         Some(":memory:") => Ok(Arc::new(Sqlite::in_memory().await?)),
-        Some(path) => Ok(Arc::new(
-            Sqlite::on_file(path.strip_prefix("//").unwrap_or(path)).await?,
-        )),
+        Some(path) => Ok(Arc::new(Sqlite::on_file(path.strip_prefix("//").unwrap_or(path)).await?)),
         None => {
             let kind = url.split(':').next().unwrap_or_default();
-            Err(OpenError::UnknownKind {
-                url: format!("{kind}:…"),
-            })
+            Err(OpenError::UnknownKind { url: format!("{kind}:…") })
         }
     }
 }

@@ -42,12 +42,7 @@ impl Sqlite {
             .connect_with(options)
             .await
             .map_err(OpenError::Connect)?;
-        Self {
-            writer: pool.clone(),
-            readers: pool,
-        }
-        .migrated()
-        .await
+        Self { writer: pool.clone(), readers: pool }.migrated().await
     }
 
     pub(crate) async fn on_file(path: &str) -> Result<Self, OpenError> {
@@ -58,10 +53,7 @@ impl Sqlite {
             .write(true)
             .mode(0o600)
             .open(path)
-            .map_err(|source| OpenError::File {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
@@ -83,10 +75,7 @@ impl Sqlite {
     }
 
     async fn migrated(self) -> Result<Self, OpenError> {
-        sqlx::migrate!("migrations/sqlite")
-            .run(&self.writer)
-            .await
-            .map_err(OpenError::Migrate)?;
+        sqlx::migrate!("migrations/sqlite").run(&self.writer).await.map_err(OpenError::Migrate)?;
         Ok(self)
     }
 }

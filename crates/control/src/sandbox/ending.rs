@@ -24,18 +24,12 @@ impl SandboxTask {
         self.shared.routes.withdraw(self.id());
         if let Err(error) = self.shared.db.set_ending(self.id(), reason).await {
             // It ends all the same. After a crash meanwhile the next server would see a sandbox that was lost.
-            error!(
-                error = &error as &dyn std::error::Error,
-                "end of sandbox was not recorded"
-            );
+            error!(error = &error as &dyn std::error::Error, "end of sandbox was not recorded");
         }
 
         let mut wait = RETRY_FIRST;
         while let Err(error) = self.stop(reason).await {
-            error!(
-                error = &error as &dyn std::error::Error,
-                "sandbox was not stopped, trying again"
-            );
+            error!(error = &error as &dyn std::error::Error, "sandbox was not stopped, trying again");
             self.answer_waiters();
             if self.shared.shutdown.is_cancelled() {
                 return;
@@ -46,10 +40,7 @@ impl SandboxTask {
 
         if let Err(error) = self.shared.db.delete_sandbox(self.id()).await {
             // The row says that it shall end: nobody sees it, and the next server removes it.
-            error!(
-                error = &error as &dyn std::error::Error,
-                "row of ended sandbox was not removed"
-            );
+            error!(error = &error as &dyn std::error::Error, "row of ended sandbox was not removed");
         }
         self.shared.registry.release(self.id());
         info!(?reason, "sandbox ended");

@@ -33,10 +33,7 @@ impl SandboxTask {
             deadline: after(now, self.record.timeout),
         };
         if let Err(source) = self.shared.db.insert_run(self.id(), &run).await {
-            let error = CreateError::Db {
-                id: self.id().clone(),
-                source,
-            };
+            let error = CreateError::Db { id: self.id().clone(), source };
             self.waiters.push(Waiter::Creator(reply, error));
             return Err(StopReason::StartFailed);
         }
@@ -58,13 +55,7 @@ impl SandboxTask {
         spec: sandbar_model::SandboxSpec,
     ) -> Result<(Started, Option<(RunId, StopReason)>), (StopReason, CreateError)> {
         if let Err(source) = self.shared.db.insert_sandbox(&self.record).await {
-            return Err((
-                StopReason::StartFailed,
-                CreateError::Db {
-                    id: self.id().clone(),
-                    source,
-                },
-            ));
+            return Err((StopReason::StartFailed, CreateError::Db { id: self.id().clone(), source }));
         }
 
         let limit = self.shared.config.start_timeout;

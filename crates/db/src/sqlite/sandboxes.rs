@@ -109,11 +109,8 @@ const SANDBOX: &str = "SELECT sandboxes.*, run_id, node_id, address, agent_versi
 pub(super) async fn load(pool: &SqlitePool, id: &SandboxId) -> Result<Option<Sandbox>, DbError> {
     let mut query = QueryBuilder::new(SANDBOX);
     query.push(" WHERE id = ").push_bind(id.as_str());
-    let row: Option<SandboxRow> = query
-        .build_query_as()
-        .fetch_optional(pool)
-        .await
-        .map_err(DbError::query("load sandbox"))?;
+    let row: Option<SandboxRow> =
+        query.build_query_as().fetch_optional(pool).await.map_err(DbError::query("load sandbox"))?;
     row.map(Sandbox::try_from).transpose()
 }
 
@@ -140,20 +137,13 @@ pub(super) async fn running(
         Order::Descending => ("<", "DESC"),
     };
     if let Some(after) = after {
-        query
-            .push(format_args!(" AND (started_at, id) {than} ("))
-            .push_bind(micros(after.at));
+        query.push(format_args!(" AND (started_at, id) {than} (")).push_bind(micros(after.at));
         query.push(", ").push_bind(after.id.clone()).push(")");
     }
-    query.push(format_args!(
-        " ORDER BY started_at {direction}, id {direction} LIMIT "
-    ));
+    query.push(format_args!(" ORDER BY started_at {direction}, id {direction} LIMIT "));
     query.push_bind(i64::from(limit));
-    let rows: Vec<SandboxRow> = query
-        .build_query_as()
-        .fetch_all(pool)
-        .await
-        .map_err(DbError::query("list sandboxes"))?;
+    let rows: Vec<SandboxRow> =
+        query.build_query_as().fetch_all(pool).await.map_err(DbError::query("list sandboxes"))?;
     rows.into_iter().map(Sandbox::try_from).collect()
 }
 
@@ -161,11 +151,8 @@ pub(super) async fn count_running(pool: &SqlitePool, filter: &SandboxFilter) -> 
     let mut query =
         QueryBuilder::new("SELECT COUNT(*) FROM sandboxes LEFT JOIN runs ON runs.sandbox_id = sandboxes.id");
     push_filter(&mut query, filter);
-    let count: i64 = query
-        .build_query_scalar()
-        .fetch_one(pool)
-        .await
-        .map_err(DbError::query("count sandboxes"))?;
+    let count: i64 =
+        query.build_query_scalar().fetch_one(pool).await.map_err(DbError::query("count sandboxes"))?;
     Column("sandboxes", "count").number(count)
 }
 
@@ -174,16 +161,10 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &SandboxFilter) {
     query.push_bind(filter.team.to_string());
     for (key, value) in &filter.metadata {
         query.push(" AND EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ");
-        query
-            .push_bind(key.clone())
-            .push(" AND pair.value = ")
-            .push_bind(value.clone())
-            .push(")");
+        query.push_bind(key.clone()).push(" AND pair.value = ").push_bind(value.clone()).push(")");
     }
     if let Some(template) = &filter.template {
-        query
-            .push(" AND template_id = ")
-            .push_bind(template.as_str().to_owned());
+        query.push(" AND template_id = ").push_bind(template.as_str().to_owned());
     }
     if let Some(at) = filter.started_after {
         query.push(" AND started_at >= ").push_bind(micros(at));
@@ -219,27 +200,26 @@ impl TryFrom<SandboxRow> for Sandbox {
     type Error = DbError;
 
     fn try_from(row: SandboxRow) -> Result<Self, DbError> {
-        let run = match (
-            row.run_id,
-            row.node_id,
-            row.address,
-            row.agent_version,
-            row.started_at,
-            row.deadline,
-        ) {
-            (Some(id), Some(node), Some(address), Some(agent_version), Some(started_at), Some(deadline)) => {
-                Some(Run {
+        let run =
+            match (row.run_id, row.node_id, row.address, row.agent_version, row.started_at, row.deadline) {
+                (
+                    Some(id),
+                    Some(node),
+                    Some(address),
+                    Some(agent_version),
+                    Some(started_at),
+                    Some(deadline),
+                ) => Some(Run {
                     id: Column("runs", "run_id").parse(&id)?,
                     node: Column("runs", "node_id").parse(&node)?,
                     address: Column("runs", "address").parse(&address)?,
                     agent_version,
                     started_at: Column("runs", "started_at").time(started_at)?,
                     deadline: Column("runs", "deadline").time(deadline)?,
-                })
-            }
-            // The columns are NOT NULL: without one of them there is no row at all.
-            _ => None,
-        };
+                }),
+                // The columns are NOT NULL: without one of them there is no row at all.
+                _ => None,
+            };
         Ok(Self {
             id: Column("sandboxes", "id").parse(&row.id)?,
             team: Column("sandboxes", "team_id").parse(&row.team_id)?,
@@ -252,10 +232,7 @@ impl TryFrom<SandboxRow> for Sandbox {
             internet: row.internet,
             timeout: Duration::from_secs(Column("sandboxes", "timeout_secs").number(row.timeout_secs)?),
             created_at: Column("sandboxes", "created_at").time(row.created_at)?,
-            ending: row
-                .ending
-                .map(|word| Column("sandboxes", "ending").stop_reason(&word))
-                .transpose()?,
+            ending: row.ending.map(|word| Column("sandboxes", "ending").stop_reason(&word)).transpose()?,
             run,
         })
     }

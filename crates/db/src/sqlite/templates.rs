@@ -11,13 +11,7 @@ use crate::{DbError, PageAfter};
 
 pub(super) async fn publish(pool: &SqlitePool, publication: &Publication) -> Result<TemplateId, DbError> {
     const DOING: &str = "publish build";
-    let Publication {
-        team,
-        public,
-        name,
-        tag,
-        build,
-    } = publication;
+    let Publication { team, public, name, tag, build } = publication;
     let at = micros(build.updated_at);
     let mut tx = pool.begin().await.map_err(DbError::query(DOING))?;
 
@@ -104,8 +98,7 @@ pub(super) async fn find(
             .fetch_optional(pool)
             .await
             .map_err(DbError::query("find template by name"))?;
-    id.map(|id| Column("template_names", "template_id").parse(&id))
-        .transpose()
+    id.map(|id| Column("template_names", "template_id").parse(&id)).transpose()
 }
 
 const TEMPLATE: &str = "SELECT id, team_id, public, created_at, updated_at, spawn_count, last_spawned_at, \
@@ -114,11 +107,8 @@ const TEMPLATE: &str = "SELECT id, team_id, public, created_at, updated_at, spaw
 pub(super) async fn load(pool: &SqlitePool, id: &TemplateId) -> Result<Option<Template>, DbError> {
     let mut query = QueryBuilder::new(TEMPLATE);
     query.push(" WHERE id = ").push_bind(id.as_str());
-    let row: Option<TemplateRow> = query
-        .build_query_as()
-        .fetch_optional(pool)
-        .await
-        .map_err(DbError::query("load template"))?;
+    let row: Option<TemplateRow> =
+        query.build_query_as().fetch_optional(pool).await.map_err(DbError::query("load template"))?;
     match row {
         Some(row) => Ok(Some(complete(pool, row).await?)),
         None => Ok(None),
@@ -134,11 +124,8 @@ pub(super) async fn of_team(
     let mut query = QueryBuilder::new(TEMPLATE);
     query.push(" WHERE team_id = ").push_bind(team.to_string());
     push_newest_first(&mut query, after, limit);
-    let rows: Vec<TemplateRow> = query
-        .build_query_as()
-        .fetch_all(pool)
-        .await
-        .map_err(DbError::query("list templates"))?;
+    let rows: Vec<TemplateRow> =
+        query.build_query_as().fetch_all(pool).await.map_err(DbError::query("list templates"))?;
     let mut templates = Vec::with_capacity(rows.len());
     for row in rows {
         templates.push(complete(pool, row).await?);
@@ -194,11 +181,8 @@ pub(super) async fn builds(
     let mut query = QueryBuilder::new("SELECT * FROM builds WHERE template_id = ");
     query.push_bind(template.as_str());
     push_newest_first(&mut query, after, limit);
-    let rows: Vec<BuildRow> = query
-        .build_query_as()
-        .fetch_all(pool)
-        .await
-        .map_err(DbError::query("list builds"))?;
+    let rows: Vec<BuildRow> =
+        query.build_query_as().fetch_all(pool).await.map_err(DbError::query("list builds"))?;
     rows.into_iter().map(Build::try_from).collect()
 }
 
@@ -223,14 +207,10 @@ pub(super) async fn tagged_build(
 /// Ends a query over a table with `created_at` and `id` whose conditions begin with `WHERE`.
 fn push_newest_first(query: &mut QueryBuilder<Sqlite>, after: Option<&PageAfter>, limit: u32) {
     if let Some(after) = after {
-        query
-            .push(" AND (created_at, id) < (")
-            .push_bind(micros(after.at));
+        query.push(" AND (created_at, id) < (").push_bind(micros(after.at));
         query.push(", ").push_bind(after.id.clone()).push(")");
     }
-    query
-        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-        .push_bind(i64::from(limit));
+    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit));
 }
 
 fn layers_json(build: &Build) -> String {
@@ -283,16 +263,10 @@ impl TryFrom<BuildRow> for Build {
                 .collect::<Result<_, _>>()?,
             resources: resources("builds", row.vcpus, row.memory_mib, row.disk_mib, row.pids)?,
             agent_version: row.agent_version,
-            defaults: WorkloadDefaults {
-                user: row.default_user,
-                workdir: row.default_dir,
-            },
+            defaults: WorkloadDefaults { user: row.default_user, workdir: row.default_dir },
             created_at: Column("builds", "created_at").time(row.created_at)?,
             updated_at: Column("builds", "updated_at").time(row.updated_at)?,
-            finished_at: row
-                .finished_at
-                .map(|at| Column("builds", "finished_at").time(at))
-                .transpose()?,
+            finished_at: row.finished_at.map(|at| Column("builds", "finished_at").time(at)).transpose()?,
         })
     }
 }

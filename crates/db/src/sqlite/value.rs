@@ -12,11 +12,7 @@ pub(super) struct Column(pub(super) &'static str, pub(super) &'static str);
 
 impl Column {
     pub(super) fn damaged(self, value: impl ToString) -> DbError {
-        DbError::Damaged {
-            table: self.0,
-            column: self.1,
-            value: value.to_string(),
-        }
+        DbError::Damaged { table: self.0, column: self.1, value: value.to_string() }
     }
 
     pub(super) fn parse<T: std::str::FromStr>(self, text: &str) -> Result<T, DbError> {
@@ -105,9 +101,6 @@ mod tests {
             assert_eq!(build_status(status), word);
             assert_eq!(column.build_status(word).unwrap(), status);
         }
-        assert_eq!(
-            column.stop_reason("bored").unwrap_err().to_string(),
-            "t.c holds \"bored\""
-        );
+        assert_eq!(column.stop_reason("bored").unwrap_err().to_string(), "t.c holds \"bored\"");
     }
 }
