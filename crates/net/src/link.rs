@@ -7,12 +7,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, State};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::namespace::Namespace;
+
+/// The kernel takes microseconds to get a link going, or as long as its workers are kept from it.
+const RUNNING_DEADLINE: Duration = Duration::from_secs(5);
+const RUNNING_POLL: Duration = Duration::from_millis(1);
 
 /// What went wrong with a link, an address or a route.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,26 @@ impl Links {
         let up = LinkUnspec::new_with_index(index).up().build();
         run(self.handle.link().set(up).execute(), || format!("bring link {name} up")).await?;
         Ok(index)
+    }
+
+    /// Waits until a link that is up carries packets.
+    ///
+    /// The kernel gets the first end of a pair going some time after the second one came up, and until then the
+    /// link swallows packets; a connection would hang for a second. Asking makes newer kernels (6.8) do it at once.
+    pub(crate) async fn wait_running(&self, name: &str) -> Result<(), LinkError> {
+        let deadline = Instant::now() + RUNNING_DEADLINE;
+        let ask = || async {
+            let link = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await?;
+            Ok(link.is_some_and(|link| link.attributes.contains(&LinkAttribute::OperState(State::Up))))
+        };
+        while !run(ask(), || format!("find link {name}")).await? {
+            if Instant::now() >= deadline {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(LinkError { doing: format!("wait for link {name}"), source });
+            }
+            sleep(RUNNING_POLL).await;
+        }
+        Ok(())
     }
 
     /// Routes one address directly out of a link, from our address `source`.

@@ -47,7 +47,7 @@ pub struct Config {
     pub slots_ready_min: u16,
     /// Up to this many are built ahead.
     pub slots_ready_max: u16,
-    /// Slots there may be in all, leased or not; a block has room for 4093.
+    /// Slots there may be in all, leased, ready or being removed; a block has room for 4093.
     pub slots_max: u16,
     /// Where the DNS forwarder asks; as `/etc/resolv.conf` says when empty.
     pub nameservers: Vec<IpAddr>,
@@ -186,8 +186,10 @@ struct Shared {
     table: Table,
     /// Fewer slots than the lower mark are ready.
     few_ready: Notify,
-    /// Slots being built at once.
+    /// Leases being prepared at once.
     builds: Semaphore,
+    /// One permit: whoever builds ahead has it, and who has it knows that nobody does.
+    build_ahead: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
 }

@@ -150,7 +150,7 @@ table inet {table} {{
     type filter hook forward priority filter; policy accept;
     ct state established,related accept
     oifname "{links}" drop
-    iifname "{links}" ip daddr @always_denied drop
+    iifname "{links}" ip daddr @always_denied goto refused
   }}
   chain to_outside {{
     type nat hook postrouting priority srcnat; policy accept;

@@ -139,6 +139,10 @@ async fn build_here(plan: &Plan, policy: EgressPolicy) -> Result<Sockets, SlotEr
     let eth0 = inside.bring_up("eth0", Some((guest.address, guest.prefix))).await?;
     inside.add_default_route(guest.gateway, eth0).await?;
 
+    host.wait_running(&host_link).await?;
+    router.wait_running("up").await?;
+    router.wait_running("down").await?;
+    inside.wait_running("eth0").await?;
     Sockets::bind(guest.gateway).map_err(SlotError::Sockets)
 }
 

@@ -35,8 +35,9 @@ pub(super) async fn keep_ready(shared: Arc<Shared>) {
 }
 
 /// Builds one slot after the other until the upper mark is reached or no more may exist.
-async fn fill(shared: &Arc<Shared>) -> Result<(), LeaseError> {
+async fn fill(shared: &Shared) -> Result<(), LeaseError> {
     while !shared.stop.is_cancelled() && shared.table.counts().ready < shared.ready.max {
+        let _turn = shared.build_ahead.acquire().await.map_err(|_| LeaseError::Closing)?;
         match build(shared, BUILT_WITH).await {
             Ok((hold, forwarder, _)) => hold.put(State::Ready(forwarder)),
             // Sandboxes need all there may be; the next one released makes room.
@@ -51,25 +52,34 @@ async fn fill(shared: &Arc<Shared>) -> Result<(), LeaseError> {
 pub(super) async fn lease(shared: Arc<Shared>, policy: EgressPolicy) -> Result<Pending, LeaseError> {
     // Those that wait here while others build may find a slot ready afterwards.
     let _permit = shared.builds.acquire().await.map_err(|_| LeaseError::Closing)?;
-    let (hold, forwarder, plan) = match shared.table.take_ready() {
-        Some((hold, forwarder)) => {
-            shared.ask_for_more();
-            let plan = shared.plan(hold.slot()).expect("the table gives numbers of the block only");
-            if policy == BUILT_WITH {
-                (hold, forwarder, plan)
-            } else if let Err(error) = slot::change_policy(plan.clone(), policy).await {
-                forwarder.stop().await;
-                undo(&shared, hold).await;
-                return Err(LeaseError::Prepare { slot: plan.slot, source: error.into() });
-            } else {
-                forwarder.set_policy(policy);
-                (hold, forwarder, plan)
-            }
+    let (hold, forwarder, plan) = match ready_or_built(&shared, policy).await {
+        // The last one there may be is perhaps being built ahead at this moment.
+        Err(LeaseError::Full(_)) => {
+            let _turn = shared.build_ahead.acquire().await.map_err(|_| LeaseError::Closing)?;
+            ready_or_built(&shared, policy).await?
         }
-        None => build(&shared, policy).await?,
+        other => other?,
     };
     hold.put(State::Leased(forwarder));
     Ok(Pending::new(Arc::clone(&shared), shared.lease_of(&plan)))
+}
+
+async fn ready_or_built(
+    shared: &Shared,
+    policy: EgressPolicy,
+) -> Result<(Hold, Forwarder, Plan), LeaseError> {
+    let Some((hold, forwarder)) = shared.table.take_ready() else { return build(shared, policy).await };
+    shared.ask_for_more();
+    let plan = shared.plan(hold.slot()).expect("the table gives numbers of the block only");
+    if policy != BUILT_WITH {
+        if let Err(error) = slot::change_policy(plan.clone(), policy).await {
+            forwarder.stop().await;
+            undo(shared, hold).await;
+            return Err(LeaseError::Prepare { slot: plan.slot, source: error.into() });
+        }
+        forwarder.set_policy(policy);
+    }
+    Ok((hold, forwarder, plan))
 }
 
 /// Takes over a slot of an earlier run.
@@ -157,7 +167,7 @@ pub(super) async fn release(shared: Arc<Shared>, slot: SlotIndex) -> Result<(), 
 }
 
 /// Builds a slot. The caller decides what it is for.
-async fn build(shared: &Arc<Shared>, policy: EgressPolicy) -> Result<(Hold, Forwarder, Plan), LeaseError> {
+async fn build(shared: &Shared, policy: EgressPolicy) -> Result<(Hold, Forwarder, Plan), LeaseError> {
     let hold = shared.table.reserve().ok_or_else(|| LeaseError::Full(shared.table.max()))?;
     let plan = shared.plan(hold.slot()).expect("the table gives numbers of the block only");
     let started = std::time::Instant::now();

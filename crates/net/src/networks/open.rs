@@ -59,6 +59,7 @@ pub(super) async fn open(config: Config, in_use: BTreeSet<SlotIndex>) -> Result<
         table: Table::new(in_use.iter().copied(), config.slots_max),
         few_ready: Notify::new(),
         builds: Semaphore::new(BUILDS_MAX),
+        build_ahead: Semaphore::new(1),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         names,

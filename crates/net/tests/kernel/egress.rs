@@ -44,12 +44,13 @@ async fn a_guest_does_not_reach_the_host() {
     let listener = TcpListener::bind("0.0.0.0:0").expect("bind");
     let port = listener.local_addr().expect("bound").port();
     let _server = Server::tcp(listener);
-    let addresses = host_addresses();
-    assert!(addresses.contains(&HOST) && addresses.len() >= 2, "{addresses:?}");
-    for address in addresses {
-        assert!(matches!(connect(SocketAddrV4::new(address, port)), Reach::Open(_)), "{address}");
-        check_refused(&lease, SocketAddrV4::new(address, port));
+    for address in host_addresses().into_iter().map(|address| SocketAddrV4::new(address, port)) {
+        // Another program's address may have gone meanwhile.
+        if matches!(connect(address), Reach::Open(_)) {
+            check_refused(&lease, address);
+        }
     }
+    check_refused(&lease, SocketAddrV4::new(HOST, port));
     check_refused(&lease, SocketAddrV4::new(lease.guest.gateway, port));
     check_refused(&lease, SocketAddrV4::new(lease.host_address, port));
 
@@ -91,8 +92,7 @@ async fn a_guest_does_not_reach_what_other_software_maps_to_the_host() {
     let _published = Published;
 
     check_refused(&lease, SocketAddrV4::new(HOST, 8088));
-    let reach = connect_from(&lease, SocketAddrV4::new(published, 8088));
-    assert!(!matches!(reach, Reach::Open(_)), "an address that leads to a private one");
+    check_refused(&lease, SocketAddrV4::new(published, 8088));
 
     networks.release(lease.slot).await.expect("release");
     networks.close().await;

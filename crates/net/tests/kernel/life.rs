@@ -1,6 +1,7 @@
 //! Slots come and go, and nothing stays.
 
 use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
 
 use sandbar_model::{EgressPolicy, ErrorKind, SlotIndex};
 use sandbar_net::{Config, open};
@@ -126,6 +127,24 @@ async fn a_lease_nobody_waits_for_is_released() {
         assert!(futures::poll!(&mut leasing).is_pending(), "changing the policy takes a while");
     }
     until("the slot is gone", || networks.counts().leased == 0 && networks.counts().other == 0).await;
+    networks.close().await;
+    instance.check_clean(instance.left().await);
+}
+
+/// A link that is not running yet swallows the first packet, and its sender tries again after a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_packet_of_a_new_slot_arrives() {
+    let (_world, instance) = (World::new().await, Instance::new());
+    let none_ready = Config { slots_ready_min: 0, slots_ready_max: 0, ..instance.config() };
+    let networks = open(none_ready, Vec::new()).await.expect("open");
+    for _ in 0..20 {
+        let lease = networks.lease(EgressPolicy::Internet).await.expect("lease");
+        let started = Instant::now();
+        assert_eq!(connect(SocketAddrV4::new(lease.host_address, 9)), Reach::Refused);
+        assert!(matches!(connect_from(&lease, WEB), Reach::Open(_)));
+        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+        networks.release(lease.slot).await.expect("release");
+    }
     networks.close().await;
     instance.check_clean(instance.left().await);
 }
