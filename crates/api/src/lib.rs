@@ -22,6 +22,7 @@ pub mod later;
 mod lifetime;
 mod lists;
 mod router;
+mod segment;
 mod templates;
 mod view;
 

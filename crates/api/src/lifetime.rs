@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use sandbar_model::SandboxId;
@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::body;
 use crate::failure::Failure;
 use crate::router::ApiState;
+use crate::segment::Segment;
 use crate::view;
 
 /// The sandbox a path names, old composite ids included.
@@ -24,7 +25,7 @@ pub(crate) fn sandbox_id(segment: &str) -> Result<SandboxId, Failure> {
 pub(crate) async fn kill(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<StatusCode, Failure> {
     let id = sandbox_id(&id)?;
@@ -38,7 +39,7 @@ pub(crate) async fn kill(
 pub(crate) async fn connect_v1(
     state: State<ApiState>,
     caller: Caller,
-    path: Path<String>,
+    path: Segment,
     request: Request,
 ) -> Result<Response, Failure> {
     connect(state, caller, path, request, Version::V1).await
@@ -48,7 +49,7 @@ pub(crate) async fn connect_v1(
 pub(crate) async fn connect_v2(
     state: State<ApiState>,
     caller: Caller,
-    path: Path<String>,
+    path: Segment,
     request: Request,
 ) -> Result<Response, Failure> {
     connect(state, caller, path, request, Version::V2).await
@@ -57,7 +58,7 @@ pub(crate) async fn connect_v2(
 async fn connect(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
     version: Version,
 ) -> Result<Response, Failure> {
@@ -72,7 +73,7 @@ async fn connect(
 pub(crate) async fn resume(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Response, Failure> {
     let id = sandbox_id(&id)?;
@@ -85,7 +86,7 @@ pub(crate) async fn resume(
 pub(crate) async fn set_timeout(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<StatusCode, Failure> {
     let id = sandbox_id(&id)?;
@@ -98,7 +99,7 @@ pub(crate) async fn set_timeout(
 pub(crate) async fn refresh(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<StatusCode, Failure> {
     let id = sandbox_id(&id)?;

@@ -1,7 +1,7 @@
 //! Which sandboxes there are, and what is known of one.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue};
 use sandbar_control::{Order, PageAfter, SandboxQuery, Team, TemplateError};
@@ -14,6 +14,7 @@ use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::lifetime::sandbox_id;
 use crate::router::ApiState;
+use crate::segment::Segment;
 use crate::view;
 
 /// More than that must be asked for by pages. Source: contract/client-versions.md §1.16.
@@ -23,7 +24,7 @@ pub(crate) const UNPAGED_MAX: u32 = 5000;
 pub(crate) async fn sandbox(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Result<Json<SandboxDetail>, Failure> {
     let domain = api.domain.told_to(&request);

@@ -1,7 +1,7 @@
 //! Which templates there are, and what is known of one.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use sandbar_control::{PageAfter, Team, TemplateError};
@@ -12,6 +12,7 @@ use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::lists::{UNPAGED_MAX, insert_next, too_many};
 use crate::router::ApiState;
+use crate::segment::Segment;
 use crate::view;
 
 /// `GET /templates`: the team's own, all at once.
@@ -46,7 +47,7 @@ pub(crate) async fn list_v2(
 pub(crate) async fn detail(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(text): Path<String>,
+    Segment(text): Segment,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let page = PageOf::parse(&Query::parse(query.as_deref())?, Direction::Descending)?;
@@ -62,7 +63,7 @@ pub(crate) async fn detail(
 pub(crate) async fn alias(
     State(api): State<ApiState>,
     Caller(team): Caller,
-    Path(text): Path<String>,
+    Segment(text): Segment,
 ) -> Result<Json<TemplateAlias>, Failure> {
     let reference: TemplateRef =
         text.parse().map_err(|error| ApiError::InvalidAlias { detail: format!("{error}") })?;

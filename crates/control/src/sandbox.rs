@@ -180,6 +180,7 @@ impl SandboxTask {
         Duration::try_from(deadline.duration_since(self.shared.now())).unwrap_or(Duration::ZERO)
     }
 
+    /// Why the sandbox shall end with the server, if it shall.
     fn leave(&self) -> Option<StopReason> {
         match self.shared.config.on_shutdown {
             OnShutdown::Keep => None,

@@ -119,7 +119,7 @@ async fn every_answer_is_named_and_timed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_body_is_refused_and_a_malformed_one_too() {
+async fn what_is_too_large_or_malformed_is_refused() {
     let server = Server::new().await;
     let body = " ".repeat(16 * 1024 * 1024 + 1);
     let answer = server.call(&format!("POST /sandboxes {body}")).await;
@@ -128,6 +128,8 @@ async fn a_large_body_is_refused_and_a_malformed_one_too() {
         ("POST /sandboxes {", "400 Error when parsing request: "),
         ("POST /v2/sandboxes", "400 Error when parsing request: "),
         ("POST /v2/sandboxes {}", "400 validation error: missing field `templateID`"),
+        ("GET /sandboxes/%FF", "400 validation error: the path is not UTF-8"),
+        ("GET /sandboxes?metadata=%FF", "400 validation error: the query is not UTF-8"),
         ("POST /v2/sandboxes 7", "400 validation error: "),
     ] {
         let error = server.call(line).await.error();

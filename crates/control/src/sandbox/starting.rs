@@ -75,6 +75,9 @@ impl SandboxTask {
                     Err(error) => Err((StopReason::StartFailed, CreateError::Start(error))),
                 },
                 command = self.inbox.recv() => command,
+                () = self.shared.shutdown.cancelled(), if self.leave().is_some() => {
+                    return Err((StopReason::Requested, CreateError::Draining));
+                }
                 () = &mut too_late => {
                     let error = CreateError::TimedOut { id: self.id().clone(), limit };
                     return Err((StopReason::StartFailed, error));

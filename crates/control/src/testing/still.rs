@@ -1,22 +1,31 @@
 //! Time that passes when a test says so.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sandbar_model::Clock;
 use tokio::time::Instant;
 
 /// A clock that goes with the runtime's timers, so that both pass when a test lets them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RuntimeClock {
     began: Instant,
     epoch: Timestamp,
+    ahead_secs: Arc<AtomicU64>,
 }
 
 impl RuntimeClock {
     /// Begins on the first day of 2026.
     pub fn new() -> Self {
-        Self { began: Instant::now(), epoch: "2026-01-01T00:00:00Z".parse().expect("this is a time") }
+        let epoch = "2026-01-01T00:00:00Z".parse().expect("this is a time");
+        Self { began: Instant::now(), epoch, ahead_secs: Arc::default() }
+    }
+
+    /// Somebody sets the clock forward; the timers do not notice.
+    pub fn set_forward(&self, secs: u64) {
+        self.ahead_secs.fetch_add(secs, Ordering::Relaxed);
     }
 }
 
@@ -28,7 +37,8 @@ impl Default for RuntimeClock {
 
 impl Clock for RuntimeClock {
     fn now(&self) -> Timestamp {
-        self.epoch.checked_add(self.began.elapsed()).unwrap_or(Timestamp::MAX)
+        let ahead = Duration::from_secs(self.ahead_secs.load(Ordering::Relaxed));
+        self.epoch.checked_add(self.began.elapsed() + ahead).unwrap_or(Timestamp::MAX)
     }
 }
 

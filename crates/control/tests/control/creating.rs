@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbar_control::{CreateError, KillError};
+use sandbar_control::{CreateError, KillError, OnShutdown};
 use sandbar_model::{EgressPolicy, ErrorKind, StartError};
 
 use crate::server::{Server, new, pass};
@@ -171,4 +171,43 @@ async fn a_server_that_ends_takes_no_new_sandboxes() {
     let error = server.control.create(&server.team, new(15)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Capacity);
     assert!(server.control.is_draining());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_finished_or_undone_when_the_server_ends() {
+    for (on_shutdown, left) in [(OnShutdown::Keep, 1), (OnShutdown::Kill, 0)] {
+        let server = Server::with(|config| config.on_shutdown = on_shutdown).await;
+        server.node.hold_starts();
+        let (control, team) = (server.control.clone(), server.team.clone());
+        let caller = tokio::spawn(async move { control.create(&team, new(15)).await });
+        server.node.wait_for(1).await;
+        let control = server.control.clone();
+        let end = tokio::spawn(async move { control.shutdown().await });
+        while !server.control.is_draining() {
+            tokio::task::yield_now().await;
+        }
+        if on_shutdown == OnShutdown::Keep {
+            server.node.release_starts();
+        }
+        assert_eq!(caller.await.unwrap().is_ok(), left == 1, "{on_shutdown:?}");
+        end.await.unwrap();
+        assert_eq!(server.node.holds().len(), left, "{on_shutdown:?}");
+        assert_eq!(server.db.all_sandboxes().await.unwrap().len(), left, "{on_shutdown:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_cannot_be_recorded_does_not_run() {
+    let server = Server::with(|config| config.concurrent_max = 1).await;
+    server.node.hold_starts();
+    let (control, team) = (server.control.clone(), server.team.clone());
+    let caller = tokio::spawn(async move { control.create(&team, new(15)).await });
+    let id = server.node.wait_for(1).await.remove(0);
+    server.db.close().await;
+    server.node.release_starts();
+    let error = caller.await.unwrap().unwrap_err();
+    assert!(matches!(error, CreateError::Db { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(server.node.holds().is_empty());
+    assert!(!server.is_reachable(&id).await);
 }

@@ -97,3 +97,13 @@ async fn the_end_of_a_server_leaves_sandboxes_or_ends_them() {
         assert_eq!(server.db.all_sandboxes().await.unwrap().len(), left, "{on_shutdown:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_works_without_the_database() {
+    let server = Server::new().await;
+    let sandbox = server.create(300).await;
+    server.db.close().await;
+    server.control.kill(&server.team, &sandbox.id).await.unwrap();
+    assert!(server.node.holds().is_empty());
+    assert!(!server.is_reachable(&sandbox.id).await);
+}

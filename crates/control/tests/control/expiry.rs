@@ -85,3 +85,13 @@ async fn a_change_during_the_start_waits_for_it() {
     let changed = change.await.unwrap().unwrap();
     assert_eq!(changed.deadline.duration_since(sandbox.started_at).as_secs(), 60);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_forward_is_noticed() {
+    let server = Server::new().await;
+    let sandbox = server.create(3600).await;
+    server.clock.set_forward(3600);
+    assert!(server.is_reachable(&sandbox.id).await);
+    pass(Duration::from_secs(30)).await;
+    server.wait_until_empty().await;
+}

@@ -32,7 +32,8 @@ impl Server {
         let clock = RuntimeClock::new();
         let mut config = Config::new(TokenSeed::new([7; 32]));
         configure(&mut config);
-        let control = Control::open(db.clone(), node.clone(), Arc::new(clock), config.clone()).await.unwrap();
+        let control =
+            Control::open(db.clone(), node.clone(), Arc::new(clock.clone()), config.clone()).await.unwrap();
         control.publish(stock("base")).await.unwrap();
         let team = db.default_team().await.unwrap().unwrap();
         Self { db, node, clock, config, control, team, _still: still }
@@ -46,7 +47,7 @@ impl Server {
 
     /// Another server begins, and the one before had no chance to do anything about it.
     pub(crate) async fn crash(&mut self) {
-        let parts = (self.db.clone(), self.node.clone(), Arc::new(self.clock), self.config.clone());
+        let parts = (self.db.clone(), self.node.clone(), Arc::new(self.clock.clone()), self.config.clone());
         self.control = Control::open(parts.0, parts.1, parts.2, parts.3).await.unwrap();
     }
 
