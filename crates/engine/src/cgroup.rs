@@ -69,7 +69,12 @@ pub(crate) struct Settled {
     pub(crate) memory_bytes: u64,
     /// Processors it may run on, as in `0-3,6`.
     pub(crate) cpus: String,
+    /// How many of them it may keep busy.
+    pub(crate) vcpus: u32,
 }
+
+/// Length of a scheduling period, in microseconds.
+const PERIOD_US: u64 = 100_000;
 
 /// One cgroup, in every hierarchy that has it.
 #[derive(Clone, Debug)]
@@ -94,13 +99,17 @@ impl Group {
     /// Sets the enforced limits.
     pub(crate) fn settle(&self, settled: &Settled) -> io::Result<()> {
         let memory = settled.memory_bytes.to_string();
+        let quota_us = u64::from(settled.vcpus) * PERIOD_US;
         if self.cgroups.unified {
             self.write("memory", "memory.max", &memory)?;
             optional(self.write("memory", "memory.swap.max", "0"))?;
+            self.write("cpu", "cpu.max", &format!("{quota_us} {PERIOD_US}"))?;
         } else {
             self.write("memory", "memory.limit_in_bytes", &memory)?;
             // Memory and swap together, so this means no swap. Must not be below the limit of memory alone.
             optional(self.write("memory", "memory.memsw.limit_in_bytes", &memory))?;
+            self.write("cpu", "cpu.cfs_period_us", &PERIOD_US.to_string())?;
+            self.write("cpu", "cpu.cfs_quota_us", &quota_us.to_string())?;
         }
         self.write("cpuset", "cpuset.cpus", &settled.cpus)
     }
@@ -259,7 +268,7 @@ fn number(text: &str) -> u64 {
 mod tests {
     use super::*;
 
-    const SETTLED: Settled = Settled { memory_bytes: 4096, cpus: String::new() };
+    const SETTLED: Settled = Settled { memory_bytes: 4096, cpus: String::new(), vcpus: 2 };
 
     /// A directory that looks like a hierarchy, with these files.
     fn tree(unified: bool, files: &[(&str, &str)]) -> (tempfile::TempDir, Group) {
@@ -283,6 +292,7 @@ mod tests {
                 ("sandbar-ab12/i1/cpu.stat", "usage_usec 55\nuser_usec 44\n"),
                 ("sandbar-ab12/i1/memory.max", ""),
                 ("sandbar-ab12/i1/cpuset.cpus", ""),
+                ("sandbar-ab12/i1/cpu.max", ""),
             ],
         );
         assert_eq!(group.oom_kills().unwrap(), 2);
@@ -290,6 +300,7 @@ mod tests {
         assert_eq!(group.cpu_time_us().unwrap(), 55);
         group.settle(&SETTLED).unwrap();
         assert_eq!(group.read("memory", "memory.max").unwrap(), "4096");
+        assert_eq!(group.read("cpu", "cpu.max").unwrap(), "200000 100000");
         assert!(!group.file("memory", "memory.swap.max").exists(), "absent stays absent");
     }
 
@@ -308,6 +319,8 @@ mod tests {
                 ("memory/sandbar-ab12/i1/memory.memsw.limit_in_bytes", ""),
                 ("cpuacct/sandbar-ab12/i1/cpuacct.usage", "7000\n"),
                 ("cpuset/sandbar-ab12/i1/cpuset.cpus", ""),
+                ("cpu/sandbar-ab12/i1/cpu.cfs_period_us", ""),
+                ("cpu/sandbar-ab12/i1/cpu.cfs_quota_us", ""),
             ],
         );
         assert_eq!(group.oom_kills().unwrap(), 1);
@@ -315,6 +328,7 @@ mod tests {
         assert_eq!(group.cpu_time_us().unwrap(), 7);
         group.settle(&SETTLED).unwrap();
         assert_eq!(group.read("memory", "memory.memsw.limit_in_bytes").unwrap(), "4096");
-        assert_eq!(group.dirs().unwrap().len(), 3);
+        assert_eq!(group.read("cpu", "cpu.cfs_quota_us").unwrap(), "200000");
+        assert_eq!(group.dirs().unwrap().len(), 4);
     }
 }

@@ -58,8 +58,6 @@ pub struct Config {
 
 /// Opens the gVisor engine: finds `runsc`, asks for its version and flags once, looks at the cgroups.
 ///
-/// Must be called, and the engine used, on a multi-threaded runtime.
-///
 /// # Errors
 /// [`OpenError`] names the cure. That guests really start here is not tried: see [`probe`](crate::probe()).
 pub async fn open(config: Config) -> Result<Arc<dyn Engine>, OpenError> {
@@ -199,6 +197,7 @@ impl Gvisor {
         let settled = Settled {
             memory_bytes: spec.resources.memory.bytes() + OVERHEAD_BYTES,
             cpus: host.processors.all().to_owned(),
+            vcpus: spec.resources.vcpus.get(),
         };
         let group = host.cgroups.group(&record.cgroup);
         group.settle(&settled).map_err(|source| BootError::Limits { source })?;

@@ -14,9 +14,6 @@ use crate::{BootError, BootSpec, GuestRecord};
 /// Longest path of a Unix socket: `sockaddr_un.sun_path` less its end.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Length of a scheduling period for the processor limit, in microseconds.
-const CPU_PERIOD_US: u64 = 100_000;
-
 /// Bytes of a log that are looked at for a reason.
 const REASON_BYTES: usize = 16 << 10;
 
@@ -184,7 +181,6 @@ fn config_json(spec: &BootSpec, cgroup: &Utf8Path, processors: &Processors, netn
         // The one that runsc itself was started in.
         Netns::Empty => "/proc/self/ns/net",
     };
-    let vcpus = spec.resources.vcpus.get();
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
@@ -196,8 +192,7 @@ fn config_json(spec: &BootSpec, cgroup: &Utf8Path, processors: &Processors, netn
             "args": spec.init,
             "env": env,
             "cwd": "/",
-            // Rights over the guest's own kernel. On the host the sentry has them in a user namespace of its
-            // own, below a seccomp filter, in an empty root.
+            // Rights over the guest's own kernel. On the host neither process has them.
             "capabilities": {
                 "bounding": CAPABILITIES, "effective": CAPABILITIES,
                 "permitted": CAPABILITIES, "inheritable": CAPABILITIES,
@@ -222,11 +217,7 @@ fn config_json(spec: &BootSpec, cgroup: &Utf8Path, processors: &Processors, netn
             "resources": {
                 // What the guest sees as its memory and processors; `Settled` is what it may use.
                 "memory": { "limit": spec.resources.memory.bytes() },
-                "cpu": {
-                    "quota": u64::from(vcpus) * CPU_PERIOD_US,
-                    "period": CPU_PERIOD_US,
-                    "cpus": processors.seen(vcpus, spec.lease.slot),
-                },
+                "cpu": { "cpus": processors.seen(spec.resources.vcpus.get(), spec.lease.slot) },
                 // A backstop that ends the whole guest; the guest's own limit (its `pids.max`) comes first. A
                 // process of the guest is one or two on the host, the engine itself some forty threads.
                 "pids": { "limit": u64::from(spec.resources.pids) * 2 + 512 },

@@ -14,7 +14,7 @@ use crate::OpenError;
 const OLDEST: u32 = 20_240_729;
 
 /// Flags without which we cannot work.
-const NEEDED_FLAGS: [&str; 5] = ["root", "log", "log-format", "overlay2", "panic-log"];
+const NEEDED_FLAGS: [&str; 6] = ["root", "log", "log-format", "overlay2", "directfs", "panic-log"];
 
 /// How long it may take to print its version or flags.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -69,6 +69,8 @@ impl Runsc {
         let mut args = vec![
             files.root_argument(),
             format!("--overlay2=root:dir={scratch}"),
+            // Files are opened by the gofer alone; the sentry, which guests attack, is nobody without rights.
+            "--directfs=false".to_owned(),
             format!("--log={}", files.log),
             "--log-format=json".to_owned(),
             format!("--panic-log={}", files.panic_log),

@@ -5,11 +5,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio, exit};
+use std::process::exit;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, pause};
 
 /// Where it listens.
 pub(crate) const PORT: u16 = 7000;
@@ -46,6 +47,11 @@ fn guest() {
             ["hog", mib] => hog(number(mib)),
             ["forks", count] => forks(number(count)),
             ["burn", millis] => burn(Duration::from_millis(number(millis))),
+            ["on-term"] => {
+                // SAFETY: the handler only ends the process.
+                unsafe { signal(Signal::SIGTERM, SigHandler::Handler(end_on_term)) }.unwrap();
+                "ok".to_owned()
+            }
             ["exit", code] => {
                 // What was printed must be seen outside.
                 std::io::stdout().flush().unwrap();
@@ -60,6 +66,14 @@ fn guest() {
         // Whoever asked may be gone.
         let _ = writeln!(stream, "{}", answer.trim().replace('\n', "|"));
     }
+}
+
+/// Code with which it ends when asked to.
+pub(crate) const CODE_ON_TERM: i32 = 9;
+
+extern "C" fn end_on_term(_: i32) {
+    // SAFETY: ends the process, which is allowed in a signal handler.
+    unsafe { libc::_exit(CODE_ON_TERM) }
 }
 
 fn number(word: &str) -> u64 {
@@ -109,32 +123,23 @@ fn forks(count: u64) -> String {
     let mut children = Vec::new();
     let mut answer = format!("{count} ok");
     for number in 0..count {
-        let child = Command::new(PATH)
-            .args(["inside::waiter", "--exact", "--ignored", "--test-threads=1"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
-        match child {
-            Ok(child) => children.push(child),
+        // SAFETY: the child only waits.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => loop {
+                pause();
+            },
+            Ok(ForkResult::Parent { child }) => children.push(child),
             Err(error) => {
-                answer = format!("{number} {:?}", error.kind());
+                answer = format!("{number} {error:?}");
                 break;
             }
         }
     }
-    for mut child in children {
-        let _ = child.kill();
-        let _ = child.wait();
+    for child in children {
+        kill(child, Signal::SIGKILL).unwrap();
+        waitpid(child, None).unwrap();
     }
     answer
-}
-
-#[test]
-#[ignore = "runs in the guests of the other tests"]
-fn waiter() {
-    loop {
-        std::thread::park();
-    }
 }
 
 /// Keeps four threads busy.

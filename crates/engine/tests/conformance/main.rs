@@ -9,5 +9,6 @@
 mod fake;
 mod gvisor;
 mod inside;
+mod measure;
 mod network;
 mod suite;
