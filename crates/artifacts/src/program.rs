@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::CommandExt;
+use std::panic;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::Reporter;
 
@@ -74,6 +77,7 @@ pub(crate) struct Program {
     path: Utf8PathBuf,
     command: Command,
     deadline: Duration,
+    contained: bool,
 }
 
 impl Program {
@@ -91,7 +95,7 @@ impl Program {
             .current_dir("/")
             .stdin(Stdio::null())
             .process_group(0);
-        Self { path, command, deadline }
+        Self { path, command, deadline, contained: false }
     }
 
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
@@ -118,18 +122,54 @@ impl Program {
         self
     }
 
+    /// Gives the program process ids and mounts of its own, with a `/proc` that fits. When it ends, or we do, all
+    /// that it has started is killed and all that it has mounted is gone.
+    pub(crate) fn contained(mut self) -> Self {
+        self.contained = true;
+        // SAFETY: runs between fork and exec and makes system calls only; the child has one thread and shares nothing.
+        unsafe {
+            self.command.pre_exec(|| {
+                unshare_unsafe(UnshareFlags::NEWNS)?;
+                let hidden = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                mount(c"proc", c"/proc", c"proc", hidden, c"")?;
+                Ok(())
+            });
+        }
+        self
+    }
+
     /// Runs it to its end, reports each line of its output under `step` and returns the last ones.
     ///
     /// Blocks. If the calling thread ends before the program, the kernel ends the program.
-    pub(crate) fn run(mut self, step: &str, report: &Reporter) -> Result<String, ProgramError> {
+    pub(crate) fn run(self, step: &str, report: &Reporter) -> Result<String, ProgramError> {
+        if !self.contained {
+            return self.run_here(step, report);
+        }
+        // Which process ids the children of a thread have can be changed once, so it is a thread for this program.
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: changes nothing but where the next child of this thread is put.
+                unsafe { unshare_unsafe(UnshareFlags::NEWPID) }.map_err(|error| ProgramError::Start {
+                    program: self.path.clone(),
+                    source: error.into(),
+                })?;
+                self.run_here(step, report)
+            });
+            thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+        })
+    }
+
+    fn run_here(mut self, step: &str, report: &Reporter) -> Result<String, ProgramError> {
         let follow = |path: &Utf8Path, source| ProgramError::Follow { program: path.to_owned(), source };
         let started = Instant::now();
         let (output, writer) = io::pipe().map_err(|source| follow(&self.path, source))?;
         let for_errors = writer.try_clone().map_err(|source| follow(&self.path, source))?;
         self.command.stdout(writer).stderr(for_errors);
+        // A contained program is the first process of its namespace, and takes all others with it.
+        let signal = if self.contained { Signal::KILL } else { Signal::TERM };
         // SAFETY: runs between fork and exec and makes one system call.
         unsafe {
-            self.command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
+            self.command.pre_exec(move || Ok(set_parent_process_death_signal(Some(signal))?));
         }
         let mut child = self.command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ProgramError::Missing { program: self.path.clone() },
@@ -291,6 +331,20 @@ mod tests {
             assert!(started.elapsed() < SOON, "the child of the killed program lives");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn as_root_a_contained_program_takes_all_it_started_with_it() {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        // The background process would keep the output open, and us waiting, for ten minutes.
+        let script = "mount -t tmpfs none /mnt; setsid sleep 600 & echo $$ $(ls /proc | grep -c '^[0-9]')";
+        let tail = shell(script, SOON).contained().run("test", &Reporter::silent()).unwrap();
+        assert!(tail.starts_with("1 "), "{tail}");
+        assert!(tail[2..].parse::<u32>().unwrap() < 10, "{tail}: processes of others are in its /proc");
+        assert!(
+            !mounts.is_empty()
+                && !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" /mnt ")
+        );
     }
 
     #[test]

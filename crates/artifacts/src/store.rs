@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <dir>/layers/<digest>/       a finished layer, never written again
-//!  <dir>/layers/tmp-<digest>/   one being made: tree/ becomes the layer, work/ is thrown away
+//!  <dir>/layers/tmp-<digest>-…  one being made: tree/ becomes the layer, work/ is thrown away
 //!  <dir>/locks/<digest>         held while it is made; holds the news of the maker for those who wait
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::process;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -110,14 +111,13 @@ impl LayerStore {
         if self.contains(digest) {
             return Ok(());
         }
-        let staging_dir = self.layers.join(format!("tmp-{digest}"));
-        let made = self.stage(&staging_dir).map_err(E::from).and_then(|staging| {
+        let made = self.stage(digest).map_err(E::from).and_then(|staging| {
             make(&staging, &tee(report, Arc::clone(&lock)))?;
             Ok(self.commit(&staging.tree, digest)?)
         });
         // What is left here is found by its name and removed when the layer is made next.
-        if let Err(error) = remove_tree(&staging_dir) {
-            tracing::warn!(path = %staging_dir, error = &error as &dyn std::error::Error, "staging directory not removed");
+        if let Err(error) = self.remove_staged(digest) {
+            tracing::warn!(%digest, error = &error as &dyn std::error::Error, "staging directory not removed");
         }
         drop(lock);
         made
@@ -163,15 +163,26 @@ impl LayerStore {
         Ok(file)
     }
 
-    fn stage(&self, dir: &Utf8Path) -> Result<Staging, StoreError> {
-        // We hold the lock: whatever is here belongs to a maker that died.
-        remove_tree(dir).map_err(StoreError::io("remove", dir))?;
+    /// We hold the lock: whatever is there belongs to a maker that died.
+    fn stage(&self, digest: &LayerDigest) -> Result<Staging, StoreError> {
+        self.remove_staged(digest)?;
+        // Of our own, so that nothing a dead maker has started can still write into it.
+        let dir = self.layers.join(format!("tmp-{digest}-{}", process::id()));
         let staging = Staging { tree: dir.join("tree"), work: dir.join("work") };
         for path in [&staging.tree, &staging.work] {
             fs::create_dir_all(path).map_err(StoreError::io("make", path))?;
             set_mode(path, 0o755).map_err(StoreError::io("set the mode of", path))?;
         }
         Ok(staging)
+    }
+
+    fn remove_staged(&self, digest: &LayerDigest) -> Result<(), StoreError> {
+        let prefix = format!("tmp-{digest}-");
+        let entries = self.layers.read_dir_utf8().map_err(StoreError::io("list", &*self.layers))?;
+        for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_name().starts_with(&prefix)) {
+            fs::remove_dir_all(entry.path()).map_err(StoreError::io("remove", entry.path()))?;
+        }
+        Ok(())
     }
 
     /// Data first, then the name, then the name's own durability.
@@ -187,13 +198,6 @@ impl LayerStore {
 
 pub(crate) fn set_mode(path: &Utf8Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-}
-
-fn remove_tree(path: &Utf8Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// News goes to our own caller and into the lock's file, where those who wait read it.

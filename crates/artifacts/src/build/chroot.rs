@@ -46,7 +46,6 @@ impl Chroot {
 
     fn furnish(&self) -> Result<(), BuildError> {
         let hidden = MountFlags::NOSUID | MountFlags::NODEV;
-        mount_at("proc", &self.root.join("proc"), hidden | MountFlags::NOEXEC, "")?;
         for dir in ["run", "tmp"] {
             mount_at("tmpfs", &self.root.join(dir), hidden, "mode=1777")?;
         }
@@ -77,7 +76,7 @@ impl Chroot {
         path: &str,
         args: &[&str],
     ) -> Result<(), BuildError> {
-        builder.program(step, Program::new(path, STEP_DEADLINE).args(args).chroot(&self.root))
+        builder.program(step, Program::new(path, STEP_DEADLINE).args(args).chroot(&self.root).contained())
     }
 
     /// Runs a script with the tree's bash; the first command that fails ends it.

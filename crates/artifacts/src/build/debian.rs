@@ -30,7 +30,7 @@ pub(super) fn bootstrap(builder: &Builder<'_>, debian: &Debian, tree: &Utf8Path)
         .args([format!("--include={}", debian.packages.join(","))])
         .args([debian.suite.as_str(), tree.as_str()])
         .args(sources(&builder.options.mirrors, &debian.suite));
-    builder.program("packages", program)
+    builder.program("packages", program.contained())
 }
 
 /// The release, its updates and its security fixes, as lines of a `sources.list`.

@@ -43,7 +43,7 @@ fn a_layer_has_its_name_only_when_it_is_complete() {
 fn what_a_maker_that_died_left_is_not_in_the_layer() {
     let (_dir, store) = store();
     let digest = chain(&["a"]);
-    let left = store.layers.join(format!("tmp-{digest}/tree"));
+    let left = store.layers.join(format!("tmp-{digest}-7/tree"));
     fs::create_dir_all(&left).unwrap();
     write(&left.join("half"), "").unwrap();
     assert!(!store.contains(&digest));
