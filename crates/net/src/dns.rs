@@ -19,10 +19,9 @@ use sandbar_model::EgressPolicy;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub(crate) use upstream::Upstream;
+use crate::resolver::PORT;
 
-/// Source: RFC 1035 §4.2.
-pub(crate) const PORT: u16 = 53;
+pub(crate) use upstream::Upstream;
 
 /// The forwarder's sockets, bound in a router namespace and usable from anywhere.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::message::tests::query;
 use super::upstream::send_message;
 use super::*;
+use crate::resolver::Resolvers;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -59,7 +60,7 @@ async fn read(stream: &mut TcpStream) -> Vec<u8> {
 fn forward(policy: EgressPolicy, servers: Vec<SocketAddr>) -> (Forwarder, SocketAddr) {
     let sockets = Sockets::bind_port(Ipv4Addr::LOCALHOST, 0).expect("bind");
     let address = sockets.udp.local_addr().expect("bound");
-    let upstream = Arc::new(Upstream::new(servers));
+    let upstream = Arc::new(Upstream::new(Resolvers::Fixed(servers.into())));
     let forwarder =
         Forwarder::start(sockets, Ipv4Addr::LOCALHOST, policy, upstream).expect("start forwarder");
     (forwarder, address)
@@ -125,7 +126,7 @@ async fn nobody_but_the_guest_gets_an_answer() {
     let sockets = Sockets::bind_port(Ipv4Addr::LOCALHOST, 0).expect("bind");
     let address = sockets.udp.local_addr().expect("bound");
     let guest = Ipv4Addr::new(127, 0, 0, 9);
-    let upstream = Arc::new(Upstream::new(vec![resolver.address]));
+    let upstream = Arc::new(Upstream::new(Resolvers::Fixed([resolver.address].into())));
     let forwarder = Forwarder::start(sockets, guest, EgressPolicy::Internet, upstream).expect("start");
 
     let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("bind");

@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{Code, Query, has_code};
+use crate::resolver::Resolvers;
 
 /// For all attempts together. The C library in the guest gives up on us after 5 s. Source: resolv.conf(5).
 const DEADLINE: Duration = Duration::from_millis(4500);
@@ -19,10 +20,10 @@ const ATTEMPT: Duration = Duration::from_millis(1500);
 /// Longest answer over UDP, in bytes; longer ones are fetched over TCP. More than any sane server sends.
 const UDP_ANSWER_MAX: usize = 4096;
 
-/// The resolvers, in the order in which they are asked.
+/// Asks the resolvers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    servers: Vec<SocketAddr>,
+    resolvers: Resolvers,
 }
 
 #[derive(Clone, Copy)]
@@ -32,8 +33,8 @@ enum Transport {
 }
 
 impl Upstream {
-    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers }
+    pub(crate) fn new(resolvers: Resolvers) -> Self {
+        Self { resolvers }
     }
 
     /// The answer to a query that came over UDP; "server failure" when nobody gave one.
@@ -47,10 +48,12 @@ impl Upstream {
     }
 
     async fn ask(&self, query: &Query, transport: Transport) -> Vec<u8> {
-        let deadline = Instant::now() + DEADLINE;
+        let now = Instant::now();
+        let deadline = now + DEADLINE;
+        let servers = self.resolvers.current(now.into_std());
         let failure = query.answer(Code::ServerFailure);
         // A second round, since over UDP a lost packet is no news about the server.
-        for server in self.servers.iter().chain(&self.servers) {
+        for server in servers.iter().chain(&*servers) {
             let until = deadline.min(Instant::now() + ATTEMPT);
             let attempt = async {
                 match transport {

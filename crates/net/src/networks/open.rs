@@ -1,8 +1,6 @@
 //! Opening and closing an instance's networks: what it has on the host besides slots.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +20,8 @@ use crate::forwarding::Forwarding;
 use crate::link::Links;
 use crate::name::Names;
 use crate::nft::Nft;
-use crate::{leftover, namespace, resolver, ruleset};
+use crate::resolver::Resolvers;
+use crate::{leftover, namespace, ruleset};
 
 /// How long an earlier process of the same instance may take to end.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -45,7 +44,7 @@ pub(super) async fn open(config: Config, in_use: BTreeSet<SlotIndex>) -> Result<
     let owner = Owner { instance: config.instance.clone(), data_dir: config.data_dir.clone() };
     let claim = claim_block(&owner, &config.runtime_dir, &links, nft).await?;
 
-    let upstream = Arc::new(Upstream::new(resolvers(&config)));
+    let upstream = Arc::new(Upstream::new(Resolvers::new(&config.nameservers)));
     let slots_ready_max = config.slots_ready_max.max(config.slots_ready_min);
     let shared = Shared {
         block: claim.block,
@@ -196,14 +195,6 @@ async fn look_at_links() -> Result<(Links, u32), Cause> {
     let links = Links::open()?;
     let mtu = links.default_route_mtu().await?.unwrap_or(MTU);
     Ok((links, mtu))
-}
-
-fn resolvers(config: &Config) -> Vec<SocketAddr> {
-    let servers = match config.nameservers.as_slice() {
-        [] => resolver::of_host(Path::new("/etc/resolv.conf")),
-        given => given.to_owned(),
-    };
-    servers.into_iter().map(|server| (server, crate::dns::PORT).into()).collect()
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Cause>

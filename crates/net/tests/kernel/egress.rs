@@ -1,5 +1,6 @@
 //! What a guest reaches and what it does not.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ async fn a_guest_does_not_reach_the_host() {
         socket.connect(to).expect("connect");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set the timeout");
         socket.send(b"hello").expect("send");
-        socket.recv(&mut [0; 8]).expect_err("refused");
+        let refused = socket.recv(&mut [0; 8]).expect_err("no answer");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     });
     udp.set_nonblocking(true).expect("set non-blocking");
     udp.recv(&mut [0; 8]).expect_err("the refusal came instead of the packet");
