@@ -86,7 +86,7 @@ impl From<LookupError> for Failure {
     fn from(error: LookupError) -> Self {
         Self(match error {
             LookupError::NotFound(id) => ApiError::SandboxNotFound { id: id.to_string() },
-            LookupError::Db(_) => internal(&error),
+            LookupError::Db(_) | LookupError::Node(_) => internal(&error),
         })
     }
 }

@@ -12,7 +12,6 @@ pub const LATER: &[(Method, &str)] = &[
     // Network policy.
     (Method::PUT, "/sandboxes/{sandboxID}/network"),
     // Logs, metrics, events.
-    (Method::GET, "/sandboxes/{sandboxID}/logs"),
     (Method::GET, "/v2/sandboxes/{sandboxID}/logs"),
     (Method::GET, "/sandboxes/{sandboxID}/metrics"),
     (Method::GET, "/sandboxes/metrics"),

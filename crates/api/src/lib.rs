@@ -21,6 +21,7 @@ mod health;
 pub mod later;
 mod lifetime;
 mod lists;
+mod logs;
 mod router;
 mod segment;
 mod templates;

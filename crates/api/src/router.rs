@@ -12,7 +12,7 @@ use sandbar_wire::rest::ApiError;
 use crate::domain::SandboxDomain;
 use crate::failure::Failure;
 use crate::later::LATER;
-use crate::{cors, create, guard, health, lifetime, lists, templates};
+use crate::{cors, create, guard, health, lifetime, lists, logs, templates};
 
 /// What handlers need.
 #[derive(Clone)]
@@ -36,6 +36,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/sandboxes", get(lists::sandboxes_v1).post(create::create_v1))
         .route("/v2/sandboxes", get(lists::sandboxes_v2).post(create::create_v2))
         .route("/sandboxes/{sandboxID}", get(lists::sandbox).delete(lifetime::kill))
+        .route("/sandboxes/{sandboxID}/logs", get(logs::logs_v1))
         .route("/sandboxes/{sandboxID}/connect", post(lifetime::connect_v1))
         .route("/v2/sandboxes/{sandboxID}/connect", post(lifetime::connect_v2))
         .route("/sandboxes/{sandboxID}/resume", post(lifetime::resume))

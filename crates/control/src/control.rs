@@ -9,7 +9,7 @@ use sandbar_db::record::{self, Team};
 use sandbar_db::{Order, PageAfter, SandboxFilter};
 use sandbar_model::{
     EgressPolicy, Resources, Routes, SandboxId, SandboxSpec, Secret, Stages, StopReason, TemplateId,
-    TemplateRef,
+    TemplateRef, UsageError,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -189,6 +189,15 @@ impl Control {
             .filter(|record| record.team == team.id && record.ending.is_none())
             .and_then(|record| self.view(record))
             .ok_or_else(|| LookupError::NotFound(id.clone()))
+    }
+
+    /// The last `max_bytes` of what the agent of a running sandbox printed.
+    pub async fn console(&self, team: &Team, id: &SandboxId, max_bytes: usize) -> Result<Vec<u8>, LookupError> {
+        self.sandbox(team, id).await?;
+        self.shared.node.console(id, max_bytes).await.map_err(|error| match error {
+            UsageError::NotHere(id) => LookupError::NotFound(id),
+            error @ UsageError::Read { .. } => LookupError::Node(error),
+        })
     }
 
     /// Running sandboxes of the team, one page of them.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandbar_db::DbError;
-use sandbar_model::{ErrorKind, SandboxId, StartError, TemplateRef};
+use sandbar_model::{ErrorKind, SandboxId, StartError, TemplateRef, UsageError};
 
 /// Why a template reference means nothing that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,9 @@ pub enum LookupError {
     /// The database did not answer.
     #[error("look up sandbox")]
     Db(#[source] DbError),
+    /// The sandbox's node could not tell.
+    #[error("ask the node of the sandbox")]
+    Node(#[source] UsageError),
 }
 
 impl LookupError {
@@ -116,6 +119,7 @@ impl LookupError {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Db(error) => error.kind(),
+            Self::Node(_) => ErrorKind::Internal,
         }
     }
 }

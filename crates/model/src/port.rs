@@ -66,6 +66,10 @@ pub trait Node: Send + Sync {
     /// What one sandbox uses now.
     async fn usage(&self, id: &SandboxId) -> Result<Usage, UsageError>;
 
+    /// The last `max_bytes` of what the guest's first program printed. The guest's words: not to be trusted,
+    /// perhaps not UTF-8.
+    async fn console(&self, id: &SandboxId, max_bytes: usize) -> Result<Vec<u8>, UsageError>;
+
     /// Every sandbox that runs here now.
     async fn list(&self) -> Vec<Observed>;
 

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sandbar_artifacts::{LayerStore, RootError, Roots, ScratchDisks, ScratchError, ScratchSettings};
 use sandbar_model::{LayerDigest, Mib, SandboxId};
 
+use crate::held::Chain;
 use crate::parts::{BoxError, Disks};
 
 /// `artifacts` behind the [`Disks`] port.
@@ -72,6 +73,9 @@ impl Disks for HostDisks {
     }
 
     async fn close(&self) {
-        self.scratch.close().await;
+        if let Err(error) = self.scratch.close().await {
+            // They are found and wiped at the next start.
+            tracing::error!(error = %Chain(&error), "scratch disks made ahead were not removed");
+        }
     }
 }

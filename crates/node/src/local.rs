@@ -245,6 +245,14 @@ impl Node for LocalNode {
         usage.map_err(|error| UsageError::Read { id: id.clone(), source: error.into() })
     }
 
+    async fn console(&self, id: &SandboxId, max_bytes: usize) -> Result<Vec<u8>, UsageError> {
+        let gone = || UsageError::NotHere(id.clone());
+        let handle = self.shared.find(id).ok_or_else(gone)?;
+        let (reply, answer) = oneshot::channel();
+        handle.inbox.send(Command::Console { max_bytes, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
     async fn list(&self) -> Vec<Observed> {
         let handles = self.shared.handles();
         handles.iter().filter_map(|handle| handle.observed.borrow().clone()).collect()

@@ -30,6 +30,7 @@ pub(crate) const INBOX: usize = 16;
 /// What others may ask of a running sandbox.
 pub(crate) enum Command {
     Usage(oneshot::Sender<Result<Usage, UsageError>>),
+    Console { max_bytes: usize, reply: oneshot::Sender<Vec<u8>> },
 }
 
 /// How a sandbox's task is to end. The first one said wins.
@@ -272,6 +273,9 @@ impl Task {
             match input {
                 Input::Command(Command::Usage(reply)) => {
                     let _ = reply.send(guest.usage().await);
+                }
+                Input::Command(Command::Console { max_bytes, reply }) => {
+                    let _ = reply.send(guest.console(max_bytes).await);
                 }
                 Input::Ending(Ending::Leave) => {
                     self.observed.send_replace(None);

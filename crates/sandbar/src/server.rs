@@ -141,15 +141,16 @@ impl Server {
         self.stop().await
     }
 
-    /// Takes everything apart: clients first, sandboxes next, records last.
+    /// Takes everything apart: sandboxes first, so that whoever waits for one still gets an answer, then clients,
+    /// the host, the records.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         info!("server stops");
         Ready::remove(&self.settings.data_dir);
+        self.control.shutdown().await;
         self.stop.cancel();
         if !self.edge.is_finished() {
             self.edge.await.context("the listener failed")?;
         }
-        self.control.shutdown().await;
         let then = match self.settings.at_shutdown {
             AtShutdown::Kill => sandbar_node::AtShutdown::Kill,
             AtShutdown::Keep => sandbar_node::AtShutdown::Keep,

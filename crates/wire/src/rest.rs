@@ -5,6 +5,7 @@
 
 pub mod cors;
 mod error;
+mod logs;
 mod metadata;
 mod page;
 mod path;
@@ -13,6 +14,7 @@ mod request;
 mod response;
 
 pub use error::{ApiError, ErrorBody, Retry};
+pub use logs::{LogEntry, LogLine, SandboxLogs};
 pub use metadata::{MalformedMetadata, parse_metadata};
 pub use page::{Direction, MalformedToken, PageToken};
 pub use path::parse_sandbox_id;

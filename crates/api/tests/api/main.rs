@@ -6,5 +6,6 @@ mod answers;
 mod connect;
 mod create;
 mod lists;
+mod logs;
 mod server;
 mod templates;

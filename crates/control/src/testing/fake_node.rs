@@ -239,6 +239,14 @@ impl Node for FakeNode {
         if runs { Ok(Usage::default()) } else { Err(UsageError::NotHere(id.clone())) }
     }
 
+    async fn console(&self, id: &SandboxId, max_bytes: usize) -> Result<Vec<u8>, UsageError> {
+        if !self.shared.lock().running.contains_key(id) {
+            return Err(UsageError::NotHere(id.clone()));
+        }
+        let said = format!("{{\"level\":\"INFO\",\"message\":\"{id} listens\"}}\n").into_bytes();
+        Ok(said[said.len().saturating_sub(max_bytes)..].to_vec())
+    }
+
     async fn list(&self) -> Vec<Observed> {
         self.shared.lock().running.values().map(|(observed, _)| observed.clone()).collect()
     }
