@@ -270,3 +270,20 @@ fn write(path: &Utf8Path, text: &str, access: Access) -> Result<(), CertsError> 
     })();
     result.map_err(|source| CertsError::Write { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_renewed_before_it_expires() {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        let path = Utf8Path::from_path(dir.path()).expect("a path in UTF-8");
+        let files = ensure(path, "sbx.localhost", None).expect("certificates");
+        let fits_in = |days| leaf_fits(&files, "sbx.localhost", SystemTime::now() + DAY * days);
+        assert!(fits_in(0));
+        assert!(fits_in(396));
+        assert!(!fits_in(398));
+        assert!(!leaf_fits(&files, "other.localhost", SystemTime::now()));
+    }
+}

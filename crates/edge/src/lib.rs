@@ -35,3 +35,4 @@ pub use certs::TlsFiles;
 pub use config::Config;
 pub use gateway::{ApiService, api_service};
 pub use listener::{BindError, Bound, bind};
+pub use tls::TlsError;
