@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use camino::Utf8Path;
@@ -42,12 +42,15 @@ impl NamespaceError {
 
 /// An open network namespace; keeps it alive.
 #[derive(Debug)]
-pub(crate) struct Namespace(File);
+pub(crate) struct Namespace {
+    file: File,
+    name: String,
+}
 
 impl Namespace {
-    /// The calling thread's.
-    pub(crate) fn own() -> Result<Self, NamespaceError> {
-        File::open(OWN).map(Self).map_err(|source| NamespaceError::new("open own namespace", OWN, source))
+    /// The calling thread's, when it has not left the host's.
+    pub(crate) fn of_host() -> Result<Self, NamespaceError> {
+        Self::own_named("of the host")
     }
 
     /// The one pinned under this name; `None` when there is none, or only the file it was pinned on.
@@ -56,7 +59,7 @@ impl Namespace {
         match File::open(netns_path(name)) {
             Ok(file) => {
                 let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?.filesystem_type();
-                Ok((kind.0 == NSFS_MAGIC).then_some(Self(file)))
+                Ok((kind.0 == NSFS_MAGIC).then(|| Self { file, name: name.to_owned() }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
@@ -76,18 +79,23 @@ impl Namespace {
             .map_err(|source| NamespaceError::new("create namespace", name, source))?;
         mount(Some(OWN), path.as_std_path(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|source| NamespaceError::new("pin namespace", name, source))?;
-        Self::own()
+        Self::own_named(name)
     }
 
     /// Moves the calling thread into this namespace.
     pub(crate) fn enter(&self) -> Result<(), NamespaceError> {
-        setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)
-            .map_err(|source| NamespaceError::new("enter namespace", "", source))
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+            .map_err(|source| NamespaceError::new("enter namespace", &self.name, source))
     }
 
     /// The descriptor, for netlink messages that name a namespace.
-    pub(crate) fn fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+    pub(crate) fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    fn own_named(name: &str) -> Result<Self, NamespaceError> {
+        let file = File::open(OWN).map_err(|source| NamespaceError::new("open namespace", name, source))?;
+        Ok(Self { file, name: name.to_owned() })
     }
 }
 

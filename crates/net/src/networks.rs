@@ -230,7 +230,8 @@ impl Shared {
         }
         let slot = self.table.lease_ready()?;
         self.ask_for_more();
-        Some(self.lease_of(&self.plan(slot)?))
+        let plan = self.plan(slot).expect("the table gives numbers of the block only");
+        Some(self.lease_of(&plan))
     }
 
     fn ask_for_more(&self) {

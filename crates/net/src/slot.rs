@@ -102,7 +102,7 @@ pub(crate) async fn destroy(links: &Links, names: &Names, slot: SlotIndex) -> Re
 async fn build_here(plan: &Plan, policy: EgressPolicy) -> Result<Sockets, SlotError> {
     let Plan { names, slot, addresses, mtu, .. } = plan;
     let (guest, mtu) = (&addresses.guest, *mtu);
-    let host_netns = Namespace::own()?;
+    let host_netns = Namespace::of_host()?;
     let host = Links::open()?;
 
     let guest_netns = Namespace::create(&names.guest_netns(*slot))?;

@@ -14,6 +14,11 @@ use crate::resolver::Resolvers;
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// Both sockets on one free port. The port is free for UDP for sure, for TCP perhaps.
+fn bind(address: Ipv4Addr) -> Sockets {
+    (0..100).find_map(|_| Sockets::bind_port(address, 0).ok()).expect("one of a hundred ports is free")
+}
+
 /// A resolver that answers each query with the query, the response bit set and `code`.
 struct Resolver {
     address: SocketAddr,
@@ -22,7 +27,7 @@ struct Resolver {
 
 impl Resolver {
     async fn start(code: u8) -> Self {
-        let sockets = Sockets::bind_port(Ipv4Addr::LOCALHOST, 0).expect("bind");
+        let sockets = bind(Ipv4Addr::LOCALHOST);
         let udp = UdpSocket::from_std(sockets.udp).expect("udp");
         let tcp = TcpListener::from_std(sockets.tcp).expect("tcp");
         let address = udp.local_addr().expect("bound");
@@ -58,7 +63,7 @@ async fn read(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 fn forward(policy: EgressPolicy, servers: Vec<SocketAddr>) -> (Forwarder, SocketAddr) {
-    let sockets = Sockets::bind_port(Ipv4Addr::LOCALHOST, 0).expect("bind");
+    let sockets = bind(Ipv4Addr::LOCALHOST);
     let address = sockets.udp.local_addr().expect("bound");
     let upstream = Arc::new(Upstream::new(Resolvers::Fixed(servers.into())));
     let forwarder =
@@ -123,7 +128,7 @@ async fn a_guest_without_network_is_refused_and_nobody_is_asked() {
 #[tokio::test]
 async fn nobody_but_the_guest_gets_an_answer() {
     let resolver = Resolver::start(0).await;
-    let sockets = Sockets::bind_port(Ipv4Addr::LOCALHOST, 0).expect("bind");
+    let sockets = bind(Ipv4Addr::LOCALHOST);
     let address = sockets.udp.local_addr().expect("bound");
     let guest = Ipv4Addr::new(127, 0, 0, 9);
     let upstream = Arc::new(Upstream::new(Resolvers::Fixed([resolver.address].into())));
@@ -142,7 +147,12 @@ async fn nobody_but_the_guest_gets_an_answer() {
 
 #[tokio::test]
 async fn the_port_is_free_once_stopped() {
-    let (forwarder, address) = forward(EgressPolicy::Internet, Vec::new());
+    // An address of its own, so that no other test takes the port first.
+    let address = Ipv4Addr::new(127, 0, 0, 53);
+    let sockets = bind(address);
+    let port = sockets.udp.local_addr().expect("bound").port();
+    let upstream = Arc::new(Upstream::new(Resolvers::Fixed(Arc::default())));
+    let forwarder = Forwarder::start(sockets, address, EgressPolicy::Internet, upstream).expect("start");
     forwarder.stop().await;
-    Sockets::bind_port(Ipv4Addr::LOCALHOST, address.port()).expect("bind again");
+    Sockets::bind_port(address, port).expect("bind again");
 }

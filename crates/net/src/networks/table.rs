@@ -98,15 +98,12 @@ impl Table {
 
     /// Takes a free number for a new slot; `None` when there are as many slots as there may be.
     pub(super) fn reserve(&self) -> Option<Hold> {
-        let slot = {
-            let slots = self.lock();
-            if slots.states.len() >= usize::from(slots.max) {
-                return None;
-            }
-            let from_next = (slots.next..Block::SLOTS).chain(0..slots.next.min(Block::SLOTS));
-            from_next.map(SlotIndex).find(|slot| !slots.states.contains_key(slot))?
-        };
         let mut slots = self.lock();
+        if slots.states.len() >= usize::from(slots.max) {
+            return None;
+        }
+        let from_next = (slots.next..Block::SLOTS).chain(0..slots.next.min(Block::SLOTS));
+        let slot = from_next.map(SlotIndex).find(|slot| !slots.states.contains_key(slot))?;
         slots.next = slot.0 + 1;
         Some(self.make_busy(&mut slots, slot))
     }
