@@ -215,6 +215,20 @@ mod tests {
         assert_eq!(numbers(), None, "five slots are there");
     }
 
+    #[test]
+    fn whoever_reserves_at_the_same_time_gets_another_number() {
+        let table = Table::new([], 400);
+        let reserve = || (0..50).map(|_| table.reserve().expect("room")).collect::<Vec<Hold>>();
+        let holds = std::thread::scope(|scope| {
+            let threads = [(); 8].map(|()| scope.spawn(reserve));
+            threads.map(|thread| thread.join().expect("no panic")).into_iter().flatten().collect::<Vec<_>>()
+        });
+        let mut numbers: Vec<u16> = holds.iter().map(|hold| hold.slot().0).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 400);
+    }
+
     #[tokio::test]
     async fn who_wants_a_busy_slot_waits_for_it() {
         let table = Table::new([SlotIndex(3)], 10);
