@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sandbar_engine::{AdoptError, BootSpec, Engine, Exit, Guest, GuestRecord, RemoveError};
 
 /// Longest wait for anything in these tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host with one engine, as the checks see it.
 #[async_trait]
