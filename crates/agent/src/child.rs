@@ -43,6 +43,8 @@ pub(crate) enum Session {
     OwnGroup,
     /// A session of its own, controlled by the terminal on standard input.
     Terminal,
+    /// A process group of its own, in front of the terminal that controls the caller's session.
+    Foreground { terminal: c_int },
 }
 
 /// A program to start.
@@ -265,6 +267,11 @@ unsafe fn run(plan: &Plan<'_>) -> c_int {
             Session::Inherited => {}
             Session::OwnGroup => drop(libc::setpgid(0, 0)),
             Session::Terminal => drop(libc::setsid()),
+            Session::Foreground { terminal } => {
+                libc::setpgid(0, 0);
+                // All signals are blocked here, so this is allowed from the background.
+                libc::tcsetpgrp(terminal, libc::getpid());
+            }
         }
         for (at, fd) in plan.stdio.iter().enumerate() {
             if libc::dup2(*fd, at as c_int) < 0 {

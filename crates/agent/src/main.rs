@@ -31,6 +31,7 @@ mod process;
 mod reaper;
 mod route;
 mod serve;
+mod sudo;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    if let Some(other) = std::env::args_os().next().and_then(|argv0| sudo::role(&argv0)) {
+        other();
+    }
     let arguments = Arguments::parse();
     if arguments.version {
         #[expect(clippy::print_stdout, reason = "this is what was asked for")]
@@ -130,10 +134,11 @@ async fn run(arguments: &Arguments, guest: Arc<Guest>, children: Children) -> an
     }
     tracing::info!(port, version = VERSION, "agent is listening");
     let stop = CancellationToken::new();
+    let sudo = sudo::serve(guest.clone(), children.clone());
     let routes = Arc::new(Routes::new(guest, children));
     let serving = serve::serve(listener, routes, stop.clone());
     tokio::select! {
-        () = serving => {}
+        ((), ()) = async { tokio::join!(serving, sudo) } => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -71,20 +71,11 @@ impl Children {
     ///
     /// Under the lock a process id cannot be given to somebody else meanwhile.
     pub(crate) fn signal(&self, pid: u32, signal: Signal) -> Result<bool, Errno> {
-        self.signal_as(pid, pid as i32, signal)
-    }
-
-    /// Sends a signal to the process group that a started process leads.
-    pub(crate) fn signal_group(&self, pid: u32, signal: Signal) -> Result<bool, Errno> {
-        self.signal_as(pid, -(pid as i32), signal)
-    }
-
-    fn signal_as(&self, pid: u32, target: i32, signal: Signal) -> Result<bool, Errno> {
         let owners = self.shared.lock();
         if !owners.contains_key(&pid) {
             return Ok(false);
         }
-        kill(Pid::from_raw(target), signal).map(|()| true)
+        kill(to_pid(pid), signal).map(|()| true)
     }
 
     /// Every process started and not yet waited for.
