@@ -199,7 +199,6 @@ impl Gvisor {
             cpus: host.processors.all().to_owned(),
             vcpus: spec.resources.vcpus.get(),
         };
-        let group = host.cgroups.group(&record.cgroup);
         group.settle(&settled).map_err(|source| BootError::Limits { source })?;
         record.process =
             process.record().map_err(|source| BootError::Launch { step: "look at the sentry", source })?;

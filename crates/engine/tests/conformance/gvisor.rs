@@ -426,6 +426,23 @@ async fn a_guest_outlives_the_server_that_started_it() {
     assert_eq!(stage.left(&record), Vec::<String>::new());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_guests_start_at_once_and_leave_nothing() {
+    let Some(stage) = open().await else { return };
+    let specs: Vec<BootSpec> = (0..20).map(|_| stage.spec()).collect();
+    let guests = futures::future::join_all(specs.iter().map(|spec| stage.engine.boot(spec.clone()))).await;
+    let guests: Vec<_> = guests.into_iter().map(|guest| guest.unwrap()).collect();
+    for spec in &specs {
+        assert!(stage.answers(spec).await);
+    }
+    let records: Vec<_> = guests.iter().map(|guest| guest.record()).collect();
+    let stopped = guests.into_iter().map(|guest| guest.stop(Duration::ZERO));
+    assert!(futures::future::join_all(stopped).await.iter().all(Result::is_ok));
+    for record in &records {
+        assert_eq!(stage.left(record), Vec::<String>::new());
+    }
+}
+
 /// What [`a_guest_outlives_the_server_that_started_it`] starts and kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in a process of its own, started by another test"]
