@@ -342,13 +342,12 @@ unsafe fn fail(plan: &Plan<'_>, step: c_int) -> c_int {
 /// # Safety
 /// As [`run`].
 unsafe fn default_signals() {
-    // SAFETY: handlers of this process only; `CLONE_SIGHAND` was not asked for.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &action, std::ptr::null_mut());
-        }
+    // The kernel's own structure, all zero: the default action, no flags, an empty mask. The library's call would leave
+    // out the two signals it keeps for itself.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: handlers of this process only, `CLONE_SIGHAND` was not asked for; a structure of the kernel's size.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
     }
 }
 

@@ -88,6 +88,7 @@ fn main() -> anyhow::Result<()> {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
         .init();
+    boot::hide_inherited_descriptors();
     let boot = arguments.control_from_stdin.then(boot::read_control_line).transpose()?;
     if first::is_first() {
         first::prepare_mounts();

@@ -1,6 +1,7 @@
 //! One running process and the task that follows it to its end.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +179,15 @@ impl Source {
         }
     }
 
+    /// What is there already, asking the kernel itself: the runtime may not have heard of it yet.
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let fd = match self {
+            Self::Stdout(pipe) | Self::Stderr(pipe) => pipe.as_fd(),
+            Self::Terminal(terminal) => terminal.as_fd(),
+        };
+        Ok(nix::unistd::read(fd, buffer)?)
+    }
+
     fn event(&self, piece: Bytes) -> Event {
         match self {
             Self::Stdout(_) => Event::Stdout(piece),
@@ -202,10 +212,10 @@ async fn forward(process: Arc<Process>, mut source: Source, finish: Cancellation
         let read = tokio::select! {
             biased;
             read = source.read(&mut buffer) => read,
-            () = finish.cancelled() => return,
+            () = finish.cancelled() => source.read_now(&mut buffer),
         };
         let Ok(count @ 1..) = read else {
-            return; // end of output; a pipe or terminal that cannot be read is at its end as well
+            return; // end of output, or nothing there at the finish
         };
         process.fanout.tell(source.event(Bytes::copy_from_slice(&buffer[..count]))).await;
         leftover_pieces += usize::from(finish.is_cancelled());

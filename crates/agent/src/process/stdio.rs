@@ -1,7 +1,7 @@
 //! The ends of pipes and terminals that stay with the agent.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -78,6 +78,12 @@ nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
 #[derive(Debug)]
 pub(super) struct Terminal {
     master: AsyncFd<OwnedFd>,
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.master.get_ref().as_fd()
+    }
 }
 
 impl Terminal {

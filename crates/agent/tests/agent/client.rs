@@ -64,6 +64,8 @@ pub(crate) fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)]
 pub(crate) struct Exchange {
     reader: BufReader<TcpStream>,
     length: Length,
+    /// Whether the answer will only say what its body would be.
+    head_only: bool,
 }
 
 enum Length {
@@ -98,7 +100,7 @@ impl Exchange {
         stream.write_all(head.as_bytes()).unwrap();
         // The agent may answer, and close, before it has read everything.
         let _ = stream.write_all(body.unwrap_or_default());
-        Self { reader: BufReader::new(stream), length: Length::Unknown }
+        Self { reader: BufReader::new(stream), length: Length::Unknown, head_only: method == "HEAD" }
     }
 
     /// An empty chunk is the end of the body.
@@ -124,7 +126,9 @@ impl Exchange {
         if status == 100 {
             return self.read_head();
         }
-        self.length = if find_header(&headers, "transfer-encoding") == Some("chunked") {
+        self.length = if self.head_only {
+            Length::Over
+        } else if find_header(&headers, "transfer-encoding") == Some("chunked") {
             Length::Chunked
         } else {
             let length = find_header(&headers, "content-length").map_or(0, |length| length.parse().unwrap());

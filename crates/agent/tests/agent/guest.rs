@@ -37,6 +37,7 @@ chmod 644 home/user/.bashrc; chmod 1777 tmp; chown -R 1000:1000 home/user
 cp "$agent" bin/agent
 rm -f /usr/local/bin/sudo; ln -s "$PWD/bin/agent" /usr/local/bin/sudo
 mount --bind home /home; mount --bind root /root; mount --bind run /run
+mount --bind tmp /tmp
 mount -t tmpfs tmpfs /sys/fs/cgroup
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec "$PWD/bin/agent" --listen 127.0.0.1:0 --port-file "$test_dir/port" "$@"
@@ -75,7 +76,8 @@ impl Guest {
 
     fn boot(hosted: bool) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces: run them as root");
-        let directory = tempfile::tempdir().unwrap();
+        // Not below /tmp, which the guest has for itself.
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
         let mut command = Command::new("unshare");
