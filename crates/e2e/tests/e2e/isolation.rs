@@ -274,14 +274,14 @@ async fn unreachable(guest: &Guest, targets: &[(String, u16)]) -> Result<()> {
     Ok(())
 }
 
-/// IPv4 addresses of the host's own links, its loopback excepted: inside, that is the guest's.
+/// IPv4 addresses of the host's own links. Loopback means the guest inside, and link-local the guest's own link.
 fn host_addresses() -> Result<Vec<String>> {
     let mut addresses = Vec::new();
     for link in getifaddrs()? {
         let Some(address) = link.address.as_ref().and_then(|address| address.as_sockaddr_in()) else {
             continue;
         };
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && !address.ip().is_link_local() {
             addresses.push(IpAddr::V4(address.ip()).to_string());
         }
     }
