@@ -16,5 +16,6 @@ mod service;
 mod start;
 mod stdio;
 mod table;
+mod window;
 
 pub(crate) use service::Service;

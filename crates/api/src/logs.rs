@@ -30,8 +30,8 @@ pub(crate) async fn logs_v1(
         let millis = i64::try_from(millis).unwrap_or(i64::MAX);
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     });
-    let limit = number(&query, "limit")?
-        .map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LIMIT).min(LIMIT));
+    let limit =
+        number(&query, "limit")?.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LIMIT).min(LIMIT));
     let printed = match api.control.console(&team, &sandbox_id(&id)?, PRINTED_MAX_BYTES).await {
         Ok(printed) => printed,
         Err(LookupError::NotFound(_)) => return Ok(Json(SandboxLogs::default())),

@@ -18,6 +18,10 @@ const AGENT: &str = "usr/bin/sandbar-agent";
 /// setuid program gains nothing in a guest whose kernel ignores the bit.
 const OTHER_NAMES: [&str; 2] = ["usr/bin/envd", "usr/bin/sudo"];
 
+/// A directory that keeps `/tmp` from being empty: on an empty one gVisor mounts a file system in memory, and what
+/// is written there would count as the guest's memory instead of its disk.
+const IN_TMP: &str = "tmp/.X11-unix";
+
 /// Why the guest tools could not be made a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -50,6 +54,7 @@ pub fn import_tools(store: &LayerStore, agent_binary: &Utf8Path) -> Result<Layer
 
     let mut described = vec!["guest tools", AGENT, &content];
     described.extend(OTHER_NAMES);
+    described.push(IN_TMP);
     let digest = chain(&described);
     store.ensure(&digest, &Reporter::silent(), |staging, _| {
         let agent = staging.tree.join(AGENT);
@@ -65,6 +70,11 @@ pub fn import_tools(store: &LayerStore, agent_binary: &Utf8Path) -> Result<Layer
         for name in OTHER_NAMES {
             let link = staging.tree.join(name);
             symlink(target, &link).map_err(failed("link", &link))?;
+        }
+        let in_tmp = staging.tree.join(IN_TMP);
+        fs::create_dir_all(&in_tmp).map_err(failed("make", &in_tmp))?;
+        for dir in [in_tmp.as_path(), in_tmp.parent().expect("it lies in /tmp")] {
+            set_mode(dir, 0o1777).map_err(failed("set the mode of", dir))?;
         }
         Ok::<_, ImportError>(())
     })?;
@@ -91,6 +101,8 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "one", "{name}");
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755, "{name}");
         }
+        let tmp = fs::metadata(store.path(&first).join("tmp")).unwrap();
+        assert_eq!(tmp.permissions().mode() & 0o7777, 0o1777);
         fs::write(&binary, "two").unwrap();
         assert_ne!(import_tools(&store, &binary).unwrap(), first);
     }

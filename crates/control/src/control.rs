@@ -192,7 +192,12 @@ impl Control {
     }
 
     /// The last `max_bytes` of what the agent of a running sandbox printed.
-    pub async fn console(&self, team: &Team, id: &SandboxId, max_bytes: usize) -> Result<Vec<u8>, LookupError> {
+    pub async fn console(
+        &self,
+        team: &Team,
+        id: &SandboxId,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, LookupError> {
         self.sandbox(team, id).await?;
         self.shared.node.console(id, max_bytes).await.map_err(|error| match error {
             UsageError::NotHere(id) => LookupError::NotFound(id),

@@ -9,7 +9,7 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use sandbar_model::Routes;
-use sandbar_wire::agent_paths::{AgentPath, agent_path};
+use sandbar_wire::agent_paths::{AgentPath, agent_path, is_reserved};
 use sandbar_wire::edge_errors::EdgeError;
 use sandbar_wire::host::{ACCESS_TOKEN, AGENT_PORT, Address, OwnNames, SANDBOX_ID, SANDBOX_PORT, Target};
 use tower::util::BoxCloneSyncService;
@@ -84,7 +84,7 @@ impl Gateway {
             sandbox_port: text(headers, SANDBOX_PORT),
         };
         if let Some(target) = self.own_names.locate(address).map_err(EdgeError::Address)? {
-            return Ok(Plane::Sandbox(target));
+            return Ok(if is_stray_api_call(request, &target) { Plane::Api } else { Plane::Sandbox(target) });
         }
         // Some old clients name the sandbox by nothing but the token of its agent.
         match (agent_path(request.uri().path()), text(headers, ACCESS_TOKEN)) {
@@ -99,6 +99,20 @@ impl Gateway {
         }
     }
 }
+
+/// Whether a call to the API carries the headers that name a sandbox's agent: Python 2.24 sends those with every
+/// call once it is connected to a sandbox. Only the API asks for a key, and the agent has no such path.
+fn is_stray_api_call(request: &Request<Incoming>, target: &Target) -> bool {
+    let (headers, path) = (request.headers(), request.uri().path());
+    headers.contains_key(SANDBOX_ID)
+        && headers.contains_key(API_KEY)
+        && target.port == AGENT_PORT
+        && agent_path(path) == AgentPath::No
+        && !is_reserved(path)
+}
+
+/// The key of the control plane.
+const API_KEY: &str = "x-api-key";
 
 /// A header's text. What is no text is there all the same, and wrong wherever it is used.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -86,7 +86,12 @@ impl Client {
     }
 
     /// Sends a request to the control plane and wants no answer but success.
-    pub(crate) async fn command(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<()> {
+    pub(crate) async fn command(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<()> {
         self.send(method, path, body).await.map(drop)
     }
 

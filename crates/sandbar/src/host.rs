@@ -63,6 +63,7 @@ pub(crate) async fn inspect(data_dir: &Utf8Path) -> Vec<Finding> {
     findings.push(archive_keys());
     findings.push(runsc(data_dir).await);
     findings.push(local_names());
+    findings.extend(foreign_filters().await);
     findings
 }
 
@@ -94,7 +95,9 @@ fn system() -> Finding {
         ("linux", "x86_64", Ok(name)) => {
             State::Present(format!("Linux {} x86_64", name.release().to_string_lossy()))
         }
-        (os, arch, _) => State::Missing(Cure::Operator(format!("this is {os} on {arch}; use Linux on x86_64"))),
+        (os, arch, _) => {
+            State::Missing(Cure::Operator(format!("this is {os} on {arch}; use Linux on x86_64")))
+        }
     };
     Finding { name: "system", why: "guest programs are built for Linux on x86_64", state }
 }
@@ -179,6 +182,19 @@ pub(crate) fn engine_config(data_dir: &Utf8Path) -> sandbar_engine::Config {
         runsc: runsc_candidates(&data_dir.join("bin")),
         boot_limit: Duration::from_secs(30),
     }
+}
+
+/// Packet filters of others that would stop what sandboxes send to the internet.
+async fn foreign_filters() -> Vec<Finding> {
+    let found = sandbar_net::findings().await;
+    found
+        .into_iter()
+        .map(|finding| Finding {
+            name: "packet filter",
+            why: "sandboxes reach the internet through this host",
+            state: State::Lacking(Cure::Operator(format!("{}: {}", finding.problem, finding.cure))),
+        })
+        .collect()
 }
 
 /// Whether names under `.localhost` resolve with the system's resolver, which Node and glibc programs use.

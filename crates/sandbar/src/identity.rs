@@ -37,9 +37,8 @@ impl Identity {
             }
             Err((_, errno)) => return Err(errno).with_context(|| format!("lock {path}")),
         };
-        let instance = read_or_make(&data_dir.join("instance"), || {
-            InstanceId::from_random(rand::random()).to_string()
-        })?;
+        let instance =
+            read_or_make(&data_dir.join("instance"), || InstanceId::from_random(rand::random()).to_string())?;
         let seed = read_or_make(&data_dir.join("seed"), || hex::encode(rand::random::<[u8; 32]>()))?;
         Ok(Self {
             instance: instance.parse().with_context(|| format!("read {data_dir}/instance"))?,

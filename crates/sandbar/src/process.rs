@@ -65,7 +65,11 @@ pub(crate) struct Input {
 }
 
 /// Starts a process and waits until it runs.
-pub(crate) async fn start(client: &Client, sandbox: &Access, command: Command<'_>) -> anyhow::Result<Process> {
+pub(crate) async fn start(
+    client: &Client,
+    sandbox: &Access,
+    command: Command<'_>,
+) -> anyhow::Result<Process> {
     let terminal = command.terminal.is_some();
     let message = StartRequest {
         process: Some(ProcessConfig {
@@ -168,7 +172,8 @@ impl Events {
                     return Ok(message.event);
                 }
                 self.ended = true;
-                let end: EndOfStream = serde_json::from_slice(&envelope.payload).context("read end of stream")?;
+                let end: EndOfStream =
+                    serde_json::from_slice(&envelope.payload).context("read end of stream")?;
                 if let Some(error) = end.error {
                     bail!("{}: {}", error.code.as_str(), error.message);
                 }

@@ -35,7 +35,8 @@ pub(crate) fn reporter() -> (Reporter, Shown) {
         });
         return (reporter, Shown { line: None });
     }
-    let style = ProgressStyle::with_template("  {spinner} {elapsed:>4} {wide_msg}").expect("a valid template");
+    let style =
+        ProgressStyle::with_template("  {spinner} {elapsed:>4} {wide_msg}").expect("a valid template");
     let line = ProgressBar::new_spinner().with_style(style);
     line.enable_steady_tick(Duration::from_millis(120));
     let moved = line.clone();

@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::client::read_api_key;
 use crate::identity::{Identity, write_private};
 use crate::ready::Ready;
-use crate::settings::{AtShutdown, Settings};
+use crate::settings::{AtShutdown, Limits, Settings};
 use crate::stock;
 
 /// How long a guest may take from its boot to its agent's first answer, on a host that boots many at once.
@@ -59,7 +59,8 @@ impl Server {
         let store = LayerStore::open(&settings.artifacts_dir)?;
         let images = stock::ensure_all(&store, &settings).await?;
         let agent = agent_binary()?;
-        let guest_tools = import_tools(&store, &agent).with_context(|| format!("take {agent} into the store"))?;
+        let guest_tools =
+            import_tools(&store, &agent).with_context(|| format!("take {agent} into the store"))?;
         let base = images.iter().find(|image| image.name == "base").context("there is no template base")?;
         let base_layers = base.layers.iter().chain([&guest_tools]).cloned().collect();
         let node = open_node(&settings, &identity, &store, guest_tools).await?;
@@ -188,15 +189,14 @@ async fn open_node(
             runtime_dir: RUNTIME_DIR.into(),
             slots_ready_min: settings.limits.networks_ready,
             slots_ready_max: settings.limits.networks_ready.saturating_mul(2),
-            slots_max: u16::try_from(settings.limits.sandboxes).unwrap_or(u16::MAX),
+            slots_max: slots_max(&settings.limits),
             nameservers: Vec::new(),
         },
         earlier.slots,
     )
     .await?;
     let ahead = ScratchSettings { size: settings.sandbox.resources().disk, ready_min: DISKS_READY };
-    let disks =
-        sandbar_node::HostDisks::open(store.clone(), data_dir, ahead, &earlier.sandboxes).await?;
+    let disks = sandbar_node::HostDisks::open(store.clone(), data_dir, ahead, &earlier.sandboxes).await?;
     let config = sandbar_node::Config {
         id: "local".parse().expect("a valid node id"),
         journal_dir,
@@ -210,6 +210,12 @@ async fn open_node(
     };
     let parts = Parts { engine, network: Arc::new(network), disks: Arc::new(disks) };
     Ok(LocalNode::open(config, parts).await?)
+}
+
+/// Networks in all: those of sandboxes, those made ahead, and as many on their way out.
+fn slots_max(limits: &Limits) -> u16 {
+    let sandboxes = u16::try_from(limits.sandboxes).unwrap_or(u16::MAX);
+    sandboxes.saturating_add(limits.networks_ready.saturating_mul(4))
 }
 
 /// Claims of address blocks by all servers of this host.

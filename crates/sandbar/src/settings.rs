@@ -184,7 +184,8 @@ impl Settings {
             mistakes.push("listen must name at least one address".to_owned());
         }
         let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            !label.is_empty()
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if !self.domain.split('.').all(label) {
             mistakes.push(format!("domain '{}' must be a lower-case host name without port", self.domain));

@@ -68,7 +68,11 @@ fn refuse_what_only_the_operator_can_cure(findings: &[Finding]) -> anyhow::Resul
             hopeless.push(format!("{}: {cure} ({})", finding.name, finding.why));
         }
     }
-    if hopeless.is_empty() { Ok(()) } else { bail!("this host cannot run Sandbar:\n  - {}", hopeless.join("\n  - ")) }
+    if hopeless.is_empty() {
+        Ok(())
+    } else {
+        bail!("this host cannot run Sandbar:\n  - {}", hopeless.join("\n  - "))
+    }
 }
 
 fn agreed() -> anyhow::Result<bool> {

@@ -3,15 +3,8 @@
 use percent_encoding::percent_decode_str;
 
 /// Paths that change what the agent trusts, or freeze the guest. Source: contract network.md §8.
-const RESERVED: [&str; 7] = [
-    "/init",
-    "/freeze",
-    "/unfreeze",
-    "/collapse",
-    "/fsfreeze",
-    "/fsthaw",
-    "/upgrade",
-];
+const RESERVED: [&str; 7] =
+    ["/init", "/freeze", "/unfreeze", "/collapse", "/fsfreeze", "/fsthaw", "/upgrade"];
 
 /// How a path without an address relates to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +83,8 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_reserved() {
-        for path in [
-            "/", "", "/files", "/initial", "/init/x", "/x/init", "/INIT", "/init%00", "/health", "*",
-        ] {
+        for path in ["/", "", "/files", "/initial", "/init/x", "/x/init", "/INIT", "/init%00", "/health", "*"]
+        {
             assert!(!is_reserved(path), "{path}");
         }
     }

@@ -28,10 +28,7 @@ pub enum ApiKeyError {
 impl ApiKey {
     /// The key with these 20 random bytes: `e2b_` and 40 digits.
     pub fn from_random(random: [u8; 20]) -> Self {
-        Self {
-            value: hex::encode(random),
-            bytes: random.to_vec(),
-        }
+        Self { value: hex::encode(random), bytes: random.to_vec() }
     }
 
     /// The key itself. The name is long so that its uses are found.
@@ -61,11 +58,7 @@ impl ApiKey {
 
     /// The last four characters of the secret part, which may be shown.
     pub fn last(&self) -> &str {
-        self.value
-            .len()
-            .checked_sub(4)
-            .and_then(|at| self.value.get(at..))
-            .unwrap_or_default()
+        self.value.len().checked_sub(4).and_then(|at| self.value.get(at..)).unwrap_or_default()
     }
 }
 
@@ -78,10 +71,7 @@ impl std::str::FromStr for ApiKey {
             return Err(ApiKeyError::NotHex);
         }
         let bytes = hex::decode(value).map_err(|_| ApiKeyError::NotHex)?;
-        Ok(Self {
-            value: value.to_owned(),
-            bytes,
-        })
+        Ok(Self { value: value.to_owned(), bytes })
     }
 }
 
@@ -125,9 +115,6 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ApiKey>(), Err(want), "{text:?}");
         }
-        assert_eq!(
-            format!("e2b_{}", "0".repeat(300)).parse::<ApiKey>(),
-            Err(ApiKeyError::NotHex)
-        );
+        assert_eq!(format!("e2b_{}", "0".repeat(300)).parse::<ApiKey>(), Err(ApiKeyError::NotHex));
     }
 }

@@ -89,11 +89,7 @@ impl Format {
             return Self::Json;
         }
         let agent = hints.user_agent.unwrap_or_default().to_ascii_lowercase();
-        if BROWSERS.iter().any(|browser| agent.contains(browser)) {
-            Self::Html
-        } else {
-            Self::Json
-        }
+        if BROWSERS.iter().any(|browser| agent.contains(browser)) { Self::Html } else { Self::Json }
     }
 
     /// Value of `Content-Type`.
@@ -184,10 +180,7 @@ impl EdgeError {
             ),
             Self::SandboxNotFound { sandbox_id } => (
                 "Sandbox Not Found",
-                format!(
-                    "The sandbox {} was not found. It may have ended.",
-                    escape(sandbox_id)
-                ),
+                format!("The sandbox {} was not found. It may have ended.", escape(sandbox_id)),
             ),
             Self::TooManyConnections { .. } => ("Too Many Connections", self.to_string()),
             Self::ReservedPath { path } => ("Reserved Endpoint", format!("{}: {self}", escape(path))),
@@ -233,10 +226,7 @@ mod tests {
     #[test]
     fn a_closed_port() {
         check(
-            EdgeError::PortClosed {
-                sandbox_id: "iabc".to_owned(),
-                port: 8080,
-            },
+            EdgeError::PortClosed { sandbox_id: "iabc".to_owned(), port: 8080 },
             502,
             r#"{"sandboxId":"iabc","message":"The sandbox is running but port is not open","code":502,"port":8080}"#,
             "no service running on port 8080",
@@ -246,9 +236,7 @@ mod tests {
     #[test]
     fn a_sandbox_that_is_gone() {
         check(
-            EdgeError::SandboxNotFound {
-                sandbox_id: "iabc".to_owned(),
-            },
+            EdgeError::SandboxNotFound { sandbox_id: "iabc".to_owned() },
             502,
             r#"{"sandboxId":"iabc","message":"The sandbox was not found","code":502}"#,
             "<title>Sandbox Not Found</title>",
@@ -257,10 +245,7 @@ mod tests {
 
     #[test]
     fn a_full_sandbox() {
-        let full = EdgeError::TooManyConnections {
-            sandbox_id: "iabc".to_owned(),
-            limit: 3,
-        };
+        let full = EdgeError::TooManyConnections { sandbox_id: "iabc".to_owned(), limit: 3 };
         assert!(full.should_retry());
         check(
             full,
@@ -273,9 +258,7 @@ mod tests {
     #[test]
     fn a_reserved_path() {
         check(
-            EdgeError::ReservedPath {
-                path: "/<i>".to_owned(),
-            },
+            EdgeError::ReservedPath { path: "/<i>".to_owned() },
             404,
             r#"{"message":"This endpoint is reserved for the E2B control plane and is not reachable through the sandbox URL","code":404,"path":"/<i>"}"#,
             "/&lt;i&gt;: This endpoint is reserved",
@@ -329,40 +312,17 @@ mod tests {
             (None, None, false, firefox, Format::Html),
             (None, None, false, Some("OPERA"), Format::Html),
             (Some("text/html"), Some("navigate"), false, firefox, Format::Html),
-            (
-                Some("application/json"),
-                Some("navigate"),
-                false,
-                firefox,
-                Format::Json,
-            ),
-            (
-                Some("text/html, application/json"),
-                None,
-                false,
-                firefox,
-                Format::Html,
-            ),
+            (Some("application/json"), Some("navigate"), false, firefox, Format::Json),
+            (Some("text/html, application/json"), None, false, firefox, Format::Html),
             (Some("*/*"), Some("cors"), false, firefox, Format::Json),
             (Some("*/*"), Some("no-cors"), false, firefox, Format::Json),
             (Some("*/*"), Some("same-origin"), false, firefox, Format::Json),
             (None, Some("websocket"), false, firefox, Format::Json),
             (Some("*/*"), None, true, firefox, Format::Json),
             (Some("*/*"), Some("navigate"), true, firefox, Format::Html),
-            (
-                Some("text/html"),
-                Some("navigate"),
-                false,
-                Some("curl/8"),
-                Format::Json,
-            ),
+            (Some("text/html"), Some("navigate"), false, Some("curl/8"), Format::Json),
         ] {
-            let hints = Hints {
-                accept,
-                sec_fetch_mode: mode,
-                requested_with: with,
-                user_agent: agent,
-            };
+            let hints = Hints { accept, sec_fetch_mode: mode, requested_with: with, user_agent: agent };
             assert_eq!(Format::choose(hints), want, "{hints:?}");
         }
     }

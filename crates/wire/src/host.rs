@@ -77,17 +77,11 @@ impl OwnNames {
     }
 
     fn honours_headers(&self, name: &str) -> bool {
-        let literal = name
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(name);
+        let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         name.eq_ignore_ascii_case("localhost")
             || literal.parse::<Ipv4Addr>().is_ok()
             || literal.parse::<Ipv6Addr>().is_ok()
-            || name
-                .get(..8)
-                .is_some_and(|start| start.eq_ignore_ascii_case("sandbox."))
-                && name.len() > 8
+            || name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("sandbox.")) && name.len() > 8
             || self.0.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
@@ -133,27 +127,16 @@ fn from_label(name: &str) -> Result<Target, AddressError> {
 fn target(id: &str, port: &str) -> Result<Target, AddressError> {
     // Old clients append `-<client id>`.
     let id = id.trim().split('-').next().unwrap_or_default();
-    if id.is_empty()
-        || !id
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    {
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         return Err(AddressError::InvalidSandboxId);
     }
     // `parse` alone would accept a sign.
     let port = port.trim();
-    let port = if port.bytes().all(|byte| byte.is_ascii_digit()) {
-        port.parse().unwrap_or(0)
-    } else {
-        0
-    };
+    let port = if port.bytes().all(|byte| byte.is_ascii_digit()) { port.parse().unwrap_or(0) } else { 0 };
     if port == 0 {
         return Err(AddressError::InvalidSandboxPort);
     }
-    Ok(Target {
-        sandbox_id: id.to_owned(),
-        port,
-    })
+    Ok(Target { sandbox_id: id.to_owned(), port })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fanout::{Event, Fanout};
 use super::stdio::Terminal;
+use super::window::tell_session;
 use crate::reaper::Exit;
 
 /// Most bytes of one data event from a pipe, and from a terminal. Source: e2b-dev/infra packages/envd.
@@ -89,9 +90,11 @@ impl Process {
         }
     }
 
-    /// Changes the terminal's window.
+    /// Changes the terminal's window, and tells the programs on it.
     pub(super) fn resize(&self, size: PtySize) -> Result<(), InputError> {
-        self.terminal()?.resize(window(size)).map_err(InputError::Write)
+        self.terminal()?.resize(window(size)).map_err(InputError::Write)?;
+        tell_session(self.pid);
+        Ok(())
     }
 
     fn terminal(&self) -> Result<&Terminal, InputError> {

@@ -87,7 +87,7 @@ impl AsFd for Terminal {
 }
 
 impl Terminal {
-    /// Changes the window; the kernel tells the foreground programs.
+    /// Changes the window.
     pub(super) fn resize(&self, size: Winsize) -> io::Result<()> {
         // SAFETY: an open terminal and a structure that lives through the call.
         unsafe { set_window_size(self.master.get_ref().as_raw_fd(), &size)? };

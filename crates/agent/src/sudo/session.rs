@@ -38,19 +38,19 @@ fn run(line: &Line) -> io::Result<()> {
         return Err(io::Error::other("the first message must be the command"));
     };
     let stdio = line.receive_fds::<3>()?;
-    let pid = match start(line, &wanted, stdio) {
-        Ok(pid) => pid,
+    let (pid, terminal) = match start(line, &wanted, stdio) {
+        Ok(started) => started,
         Err(refused) => return line.send(&ToShim::Refused(refused)),
     };
     line.send(&ToShim::Started)?;
     let signals = line.try_clone()?;
     let background = wanted.background;
-    std::thread::spawn(move || pass_signals(&signals, pid, background));
+    std::thread::spawn(move || pass_signals(&signals, pid, terminal.as_ref(), background));
     follow(line, pid)
 }
 
-/// Starts the command; nothing of its standard streams stays open here.
-fn start(line: &Line, wanted: &Run, stdio: [OwnedFd; 3]) -> Result<u32, String> {
+/// Starts the command. Nothing of its standard streams stays open here but the terminal made for it.
+fn start(line: &Line, wanted: &Run, stdio: [OwnedFd; 3]) -> Result<(u32, Option<OwnedFd>), String> {
     let failed = |action: &'static str| move |error: io::Error| format!("{action}: {error}");
     let own_terminal = match wanted.terminal {
         None => None,
@@ -94,10 +94,11 @@ fn start(line: &Line, wanted: &Run, stdio: [OwnedFd; 3]) -> Result<u32, String> 
     let reap = |pid| {
         let _ = nix::sys::wait::waitpid(Pid::from_raw(pid as i32), None);
     };
-    launch(&wanted, reap).map_err(|error| match std::error::Error::source(&error) {
+    let pid = launch(&wanted, reap).map_err(|error| match std::error::Error::source(&error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    })
+    })?;
+    Ok((pid, own_terminal.map(|(slave, _)| slave)))
 }
 
 /// Waits for the command and tells the shim what becomes of it. A shim that is gone need not know.
@@ -124,14 +125,18 @@ fn follow(line: &Line, pid: u32) -> io::Result<()> {
 }
 
 /// Sends the command's process group what the shim was sent; ends it when the shim was killed.
-fn pass_signals(line: &Line, pid: u32, background: bool) {
+fn pass_signals(line: &Line, pid: u32, terminal: Option<&OwnedFd>, background: bool) {
     let group = Pid::from_raw(-(pid as i32));
     loop {
         match line.receive() {
             Ok(ToSession::Signal(number)) => {
-                if let Ok(signal) = Signal::try_from(number) {
-                    let _ = kill(group, signal); // ended meanwhile: the shim will be told
+                let Ok(signal) = Signal::try_from(number) else { continue };
+                if signal == Signal::SIGWINCH
+                    && let Some(front) = terminal.and_then(terminal::in_front)
+                {
+                    let _ = kill(front, signal); // a job of the command's own
                 }
+                let _ = kill(group, signal); // ended meanwhile: the shim will be told
             }
             Ok(_) => {}
             Err(_) if background => return,

@@ -322,6 +322,12 @@ fn take_signals() -> io::Result<SignalFd> {
         taken.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&taken), None)?;
+    extern "C" fn nothing(_: libc::c_int) {}
+    for ignored_by_default in [Signal::SIGWINCH, Signal::SIGCONT] {
+        // gVisor drops what would be ignored even while it is blocked, so it must not be ignored.
+        // SAFETY: the handler does nothing, and never runs while the signal is blocked.
+        unsafe { signal(ignored_by_default, SigHandler::Handler(nothing))? };
+    }
     Ok(SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
@@ -507,7 +513,11 @@ fn wait(line: &Line, signals: &SignalFd, relay: Option<&Relay>) -> io::Result<Re
 
 fn on_signal(number: i32, line: &Line, relay: Option<&Relay>) -> io::Result<()> {
     match (Signal::try_from(number), relay) {
-        (Ok(Signal::SIGWINCH), Some(relay)) => relay.callers.copy_window_to(&relay.command),
+        (Ok(Signal::SIGWINCH), Some(relay)) => {
+            relay.callers.copy_window_to(&relay.command);
+            // Linux has told the command by now; gVisor up to 2024 leaves that to us.
+            line.send(&ToSession::Signal(number))?;
+        }
         (Ok(Signal::SIGCONT), Some(relay)) => {
             relay.resume();
             line.send(&ToSession::Signal(number))?;

@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, open as open_fd};
 use nix::pty::{Winsize, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, tcgetpgrp};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 
 nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, Winsize);
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
@@ -34,6 +34,17 @@ pub(super) fn control(slave: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the stream is open on a terminal. Looked at by name: opening a pipe would take part in it.
+fn is_terminal(stream: &str) -> bool {
+    std::fs::read_link(stream).is_ok_and(|target| target.starts_with("/dev/pts"))
+}
+
+/// The process group in front of this terminal of ours, as a target of `kill`.
+pub(super) fn in_front(terminal: &OwnedFd) -> Option<Pid> {
+    let front = tcgetpgrp(terminal).ok()?;
+    (front.as_raw() > 1).then(|| Pid::from_raw(-front.as_raw()))
+}
+
 /// The caller's terminal.
 #[derive(Debug)]
 pub(super) struct CallersTerminal {
@@ -44,16 +55,23 @@ pub(super) struct CallersTerminal {
 
 impl CallersTerminal {
     /// `None` for a caller without a terminal.
+    ///
+    /// gVisor up to 2024 cannot open `/dev/tty`; there a standard stream must tell which terminal it is.
     pub(super) fn find() -> Option<Self> {
-        // A description of our own, so that not waiting on it does not change it for the caller's shell.
-        let tty = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open("/dev/tty")
-            .ok()?;
-        let modes = tcgetattr(&tty).ok()?;
-        Some(Self { tty, modes })
+        let streams = [0, 1, 2].map(|at| format!("/proc/self/fd/{at}"));
+        let paths = std::iter::once("/dev/tty").chain(streams.iter().map(String::as_str));
+        paths.into_iter().find_map(|path| {
+            // A description of our own, so that not waiting on it does not change it for the caller's shell.
+            let tty = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC)
+                .open(Some(path).filter(|path| *path == "/dev/tty" || is_terminal(path))?)
+                .ok()?;
+            tcgetpgrp(&tty).ok()?; // it controls us
+            let modes = tcgetattr(&tty).ok()?;
+            Some(Self { tty, modes })
+        })
     }
 
     pub(super) fn file(&self) -> &File {

@@ -189,9 +189,10 @@ finally:
         shared("isolation::the_disk_has_a_limit_that_bites", async |server| {
             let (guest, detail) = with_detail(server).await?;
             let limit = detail["diskSizeMB"].as_u64().context("diskSizeMB")?;
-            // Allocated, not written: this must not take as long as the disk is large.
-            let fill = "i=0; while fallocate -l 256M /tmp/fill.$i 2>/tmp/why; do i=$((i+1)); [ $i -gt 400 ] && break; \
-                        done; echo $i; cat /tmp/why";
+            // Allocated, not written: this must not take as long as the disk is large. In two places, because what is
+            // kept in memory would end the guest instead.
+            let fill = "mkdir -p /tmp/full ~/full; i=0; while fallocate -l 256M $( ((i % 2)) && echo ~ || echo /tmp)/full/$i \
+                        2>/tmp/why; do i=$((i+1)); [ $i -gt 400 ] && break; done; echo $i; cat /tmp/why";
             let said = guest.out(fill).await?;
             let blocks: u64 = said.lines().next().context("a count")?.parse()?;
             ensure!(
@@ -204,7 +205,8 @@ finally:
             let upload = upload.header("Content-Type", "application/octet-stream").body(vec![7; 8 << 20]);
             Answer::of(upload).await?.expect_error(507, "")?;
             ensure!(
-                guest.out("rm -f /tmp/fill.* /tmp/rest; echo again > /tmp/a; cat /tmp/a").await? == "again"
+                guest.out("rm -rf /tmp/full ~/full /tmp/rest; echo again > /tmp/a; cat /tmp/a").await?
+                    == "again"
             );
             server.api().kill(&guest.id).await
         }),

@@ -53,6 +53,23 @@ async fn host_name_and_headers_lead_to_the_sandbox() {
 }
 
 #[tokio::test]
+async fn a_call_to_the_api_may_carry_the_headers_of_a_sandbox() {
+    let edge = Edge::start().await;
+    let guest = Guest::agent(mirror).await;
+    edge.sandbox("iabc", guest.address);
+    let headers = [("e2b-sandbox-id", "iabc"), ("e2b-sandbox-port", "49983"), ("x-api-key", "e2b_0")];
+    for mut client in edge.every_client().await {
+        for host in ["localhost:3000", "api.sbx.localhost:3000"] {
+            let answer = client.get(host, "/sandboxes/iabc", &headers).await;
+            assert_eq!(answer.text, "api GET /sandboxes/iabc");
+            assert_eq!(client.get(host, "/files", &headers).await.text, format!("GET /files host={host}"));
+            assert_eq!(client.get(host, "/init", &headers).await.status, 404);
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn the_control_header_never_reaches_a_guest() {
     let edge = Edge::start().await;
     let guest = Guest::agent(mirror).await;

@@ -97,9 +97,21 @@ impl RawHost {
 
     fn config(&self, lease: &Lease, id: &str) -> serde_json::Value {
         let capabilities: Vec<&str> = vec![
-            "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-            "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE",
-            "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_NET_ADMIN",
+            "CAP_CHOWN",
+            "CAP_DAC_OVERRIDE",
+            "CAP_FOWNER",
+            "CAP_FSETID",
+            "CAP_KILL",
+            "CAP_SETGID",
+            "CAP_SETUID",
+            "CAP_SETPCAP",
+            "CAP_NET_BIND_SERVICE",
+            "CAP_SYS_CHROOT",
+            "CAP_SYS_ADMIN",
+            "CAP_SYS_PTRACE",
+            "CAP_SYS_NICE",
+            "CAP_SYS_RESOURCE",
+            "CAP_NET_ADMIN",
         ];
         json!({
             "ociVersion": "1.0.2",

@@ -210,8 +210,8 @@ impl Bench<'_> {
     /// Create until the API answers, and until the first command's result.
     async fn creates(&self) -> anyhow::Result<Vec<Row>> {
         note("measuring create");
-        let [mut answer, mut first, mut raw_answer, mut raw_first] = [const { None::<Samples> }; 4]
-            .map(Option::unwrap_or_default);
+        let [mut answer, mut first, mut raw_answer, mut raw_first] =
+            [const { None::<Samples> }; 4].map(Option::unwrap_or_default);
         for _ in 0..self.rounds {
             let began = Instant::now();
             let sandbox = self.create().await?;
@@ -247,7 +247,8 @@ impl Bench<'_> {
             raw.add(began.elapsed());
         }
         let inside = self.run(sandbox, PROCESS_ITSELF).await?;
-        let inside = String::from_utf8_lossy(&inside).trim().parse::<f64>().context("time of a process inside")?;
+        let inside =
+            String::from_utf8_lossy(&inside).trim().parse::<f64>().context("time of a process inside")?;
         let round_trip = ours.summary().context("no rounds")?.median_ms;
         Ok(vec![
             times("commands.run('true') round trip", &ours, &raw, ""),
@@ -265,8 +266,8 @@ impl Bench<'_> {
         note("measuring files");
         let content = vec![0x5a_u8; FILE_MIB * 1024 * 1024];
         let path = "/files?path=/tmp/bench";
-        let [mut up, mut down, mut raw_up, mut raw_down] = [const { None::<Samples> }; 4]
-            .map(Option::unwrap_or_default);
+        let [mut up, mut down, mut raw_up, mut raw_down] =
+            [const { None::<Samples> }; 4].map(Option::unwrap_or_default);
         for _ in 0..self.rounds.clamp(1, 5) {
             let began = Instant::now();
             let request = self.client.sandbox_request(Method::POST, sandbox, path);

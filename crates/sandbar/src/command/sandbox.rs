@@ -140,7 +140,10 @@ impl SandboxArgs {
                     ids
                 };
                 for id in ids {
-                    client.command(Method::DELETE, &format!("/sandboxes/{id}"), None).await.context(id.clone())?;
+                    client
+                        .command(Method::DELETE, &format!("/sandboxes/{id}"), None)
+                        .await
+                        .context(id.clone())?;
                     output::line(&id)?;
                 }
             }
@@ -373,7 +376,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn object(pairs: Vec<(String, String)>) -> Value {
-    pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect::<serde_json::Map<_, _>>().into()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -59,7 +59,11 @@ async fn hello(server: &Server) -> anyhow::Result<()> {
     let said = say(&client, &sandbox).await;
     let took = began.elapsed();
     client.command(Method::DELETE, &format!("/sandboxes/{}", sandbox.id), None).await?;
-    note(&format!("A first sandbox was created in {} ms and said: {}", created_in.as_millis(), said?.trim_end()));
+    note(&format!(
+        "A first sandbox was created in {} ms and said: {}",
+        created_in.as_millis(),
+        said?.trim_end()
+    ));
     note(&format!("(create, first command and its output: {} ms)", took.as_millis()));
     Ok(())
 }

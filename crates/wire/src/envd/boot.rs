@@ -20,9 +20,7 @@ pub struct Boot {
 
 impl std::fmt::Debug for Boot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Boot")
-            .field("disk_total_bytes", &self.disk_total_bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Boot").field("disk_total_bytes", &self.disk_total_bytes).finish_non_exhaustive()
     }
 }
 
@@ -49,10 +47,7 @@ mod tests {
 
     #[test]
     fn a_line_is_read_back_and_never_printed() {
-        let boot = Boot {
-            control_secret: "5ec3e7".into(),
-            disk_total_bytes: Some(1 << 30),
-        };
+        let boot = Boot { control_secret: "5ec3e7".into(), disk_total_bytes: Some(1 << 30) };
         assert_eq!(Boot::from_line(boot.to_line().trim_end()).unwrap(), boot);
         assert!(!format!("{boot:?}").contains("5ec3e7"));
     }

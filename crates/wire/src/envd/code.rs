@@ -88,10 +88,7 @@ pub struct RpcError {
 impl RpcError {
     /// A failure with a code and a text.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
@@ -109,12 +106,7 @@ mod tests {
 
     #[test]
     fn a_code_reads_the_same_in_json_and_in_text() {
-        for code in [
-            Code::Canceled,
-            Code::DeadlineExceeded,
-            Code::Unauthenticated,
-            Code::DataLoss,
-        ] {
+        for code in [Code::Canceled, Code::DeadlineExceeded, Code::Unauthenticated, Code::DataLoss] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }

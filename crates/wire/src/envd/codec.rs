@@ -100,10 +100,7 @@ mod tests {
     #[test]
     fn content_types_name_codec_and_kind() {
         assert_eq!(Codec::of_unary("application/json"), Some(Codec::Json));
-        assert_eq!(
-            Codec::of_unary("application/json; charset=utf-8"),
-            Some(Codec::Json)
-        );
+        assert_eq!(Codec::of_unary("application/json; charset=utf-8"), Some(Codec::Json));
         assert_eq!(Codec::of_unary("application/connect+json"), None);
         assert_eq!(Codec::of_stream("application/connect+proto"), Some(Codec::Proto));
         assert_eq!(Codec::of_stream("application/json"), None);

@@ -61,11 +61,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that refuses payloads of more than `payload_bytes_max` bytes.
     pub fn new(payload_bytes_max: u32) -> Self {
-        Self {
-            buffer: Vec::new(),
-            consumed: 0,
-            payload_bytes_max,
-        }
+        Self { buffer: Vec::new(), consumed: 0, payload_bytes_max }
     }
 
     /// Adds bytes that arrived.
@@ -89,18 +85,12 @@ impl Decoder {
         let [flags, length @ ..] = *head;
         let length = u32::from_be_bytes(length);
         if length > self.payload_bytes_max {
-            return Err(EnvelopeError::TooLarge {
-                length,
-                max: self.payload_bytes_max,
-            });
+            return Err(EnvelopeError::TooLarge { length, max: self.payload_bytes_max });
         }
         let Some(payload) = body.get(..length as usize) else {
             return Ok(None);
         };
-        let envelope = Envelope {
-            flags,
-            payload: payload.to_vec(),
-        };
+        let envelope = Envelope { flags, payload: payload.to_vec() };
         self.consumed += HEAD_BYTES + envelope.payload.len();
         Ok(Some(envelope))
     }
@@ -110,11 +100,7 @@ impl Decoder {
     /// # Errors
     /// [`EnvelopeError::Incomplete`] when part of an envelope is left.
     pub fn finish(&self) -> Result<(), EnvelopeError> {
-        if self.consumed == self.buffer.len() {
-            Ok(())
-        } else {
-            Err(EnvelopeError::Incomplete)
-        }
+        if self.consumed == self.buffer.len() { Ok(()) } else { Err(EnvelopeError::Incomplete) }
     }
 }
 
@@ -154,10 +140,7 @@ mod tests {
     fn a_large_envelope_is_refused_before_it_arrives() {
         let mut decoder = Decoder::new(10);
         decoder.push(&[0, 0, 0, 0, 11]);
-        assert_eq!(
-            decoder.next_envelope(),
-            Err(EnvelopeError::TooLarge { length: 11, max: 10 })
-        );
+        assert_eq!(decoder.next_envelope(), Err(EnvelopeError::TooLarge { length: 11, max: 10 }));
     }
 
     #[test]

@@ -62,12 +62,7 @@ pub struct Signed<'a> {
 
 /// The `signature` parameter that `token` gives to these parameters.
 pub fn signature(signed: &Signed<'_>, token: &str) -> String {
-    let mut raw = format!(
-        "{}:{}:{}:{token}",
-        signed.path,
-        signed.operation.as_str(),
-        signed.username
-    );
+    let mut raw = format!("{}:{}:{}:{token}", signed.path, signed.operation.as_str(), signed.username);
     if let Some(expiration) = signed.expiration {
         raw.push_str(&format!(":{expiration}"));
     }
@@ -80,29 +75,12 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, operation: Operation, username: &str, expiration: Option<i64>, want: &str) {
-        assert_eq!(
-            signature(
-                &Signed {
-                    path,
-                    operation,
-                    username,
-                    expiration
-                },
-                "tok123"
-            ),
-            want
-        );
+        assert_eq!(signature(&Signed { path, operation, username, expiration }, "tok123"), want);
     }
 
     #[test]
     fn signatures_match_the_ones_clients_compute() {
-        check(
-            "hello.txt",
-            Operation::Read,
-            "",
-            None,
-            "v1_NusEeHeBFpLh24504GCcGLjsbZK6cTxcYG40tcX8qIw",
-        );
+        check("hello.txt", Operation::Read, "", None, "v1_NusEeHeBFpLh24504GCcGLjsbZK6cTxcYG40tcX8qIw");
         let expiring = Some(1_900_000_000);
         check(
             "/tmp/a b.txt",
@@ -111,13 +89,7 @@ mod tests {
             expiring,
             "v1_D6NFKjgo3leaEkH27ydsP7HCzZgzxIjZewoaOK7cV60",
         );
-        check(
-            "",
-            Operation::Write,
-            "",
-            None,
-            "v1_IRUdH3q1eblRa51Oe8cPYb6nPrDFzSdh3EscgPkD+YA",
-        );
+        check("", Operation::Write, "", None, "v1_IRUdH3q1eblRa51Oe8cPYb6nPrDFzSdh3EscgPkD+YA");
     }
 
     #[test]

@@ -92,16 +92,9 @@ impl EventType {
 
     /// The value with this name.
     pub fn from_str_name(name: &str) -> Option<Self> {
-        [
-            Self::Unspecified,
-            Self::Create,
-            Self::Write,
-            Self::Remove,
-            Self::Rename,
-            Self::Chmod,
-        ]
-        .into_iter()
-        .find(|value| value.as_str_name() == name)
+        [Self::Unspecified, Self::Create, Self::Write, Self::Remove, Self::Rename, Self::Chmod]
+            .into_iter()
+            .find(|value| value.as_str_name() == name)
     }
 }
 
@@ -418,10 +411,7 @@ mod tests {
     fn both_codecs_give_back_what_they_took() {
         let message = StatResponse { entry: Some(entry()) };
         for codec in [Codec::Json, Codec::Proto] {
-            assert_eq!(
-                codec.decode::<StatResponse>(&codec.encode(&message)).unwrap(),
-                message
-            );
+            assert_eq!(codec.decode::<StatResponse>(&codec.encode(&message)).unwrap(), message);
         }
     }
 

@@ -51,11 +51,7 @@ pub(super) mod bytes {
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            let engine = if text.contains(['-', '_']) {
-                &URL_SAFE_IN
-            } else {
-                &STANDARD_IN
-            };
+            let engine = if text.contains(['-', '_']) { &URL_SAFE_IN } else { &STANDARD_IN };
             engine.decode(text).map(Some).map_err(E::custom)
         }
     }

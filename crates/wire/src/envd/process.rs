@@ -231,10 +231,7 @@ pub enum Target<'a> {
 impl ProcessSelector {
     /// Selects by process id.
     pub fn of_pid(pid: u32) -> Self {
-        Self {
-            pid: Some(pid),
-            tag: None,
-        }
+        Self { pid: Some(pid), tag: None }
     }
 
     /// The choice, `None` when nothing was chosen.
@@ -473,40 +470,18 @@ mod tests {
     fn check_json<M: crate::envd::Message + PartialEq>(message: &M, want: &str) {
         assert_eq!(String::from_utf8(Codec::Json.encode(message)).unwrap(), want);
         assert_eq!(&Codec::Json.decode::<M>(want.as_bytes()).unwrap(), message);
-        assert_eq!(
-            &Codec::Proto.decode::<M>(&Codec::Proto.encode(message)).unwrap(),
-            message
-        );
+        assert_eq!(&Codec::Proto.decode::<M>(&Codec::Proto.encode(message)).unwrap(), message);
     }
 
     #[test]
     fn events_read_as_clients_expect() {
-        let start = ProcessEvent {
-            start: Some(StartEvent { pid: 42 }),
-            ..ProcessEvent::default()
-        };
+        let start = ProcessEvent { start: Some(StartEvent { pid: 42 }), ..ProcessEvent::default() };
         check_json(&StartResponse::from(start), r#"{"event":{"start":{"pid":42}}}"#);
-        let data = DataEvent {
-            stdout: Some(b"hi\n".to_vec()),
-            ..DataEvent::default()
-        };
-        let data = ProcessEvent {
-            data: Some(data),
-            ..ProcessEvent::default()
-        };
-        check_json(
-            &StartResponse::from(data),
-            r#"{"event":{"data":{"stdout":"aGkK"}}}"#,
-        );
-        let end = EndEvent {
-            exited: true,
-            status: "exit status 0".into(),
-            ..EndEvent::default()
-        };
-        let end = ProcessEvent {
-            end: Some(end),
-            ..ProcessEvent::default()
-        };
+        let data = DataEvent { stdout: Some(b"hi\n".to_vec()), ..DataEvent::default() };
+        let data = ProcessEvent { data: Some(data), ..ProcessEvent::default() };
+        check_json(&StartResponse::from(data), r#"{"event":{"data":{"stdout":"aGkK"}}}"#);
+        let end = EndEvent { exited: true, status: "exit status 0".into(), ..EndEvent::default() };
+        let end = ProcessEvent { end: Some(end), ..ProcessEvent::default() };
         check_json(
             &StartResponse::from(end),
             r#"{"event":{"end":{"exited":true,"status":"exit status 0"}}}"#,
@@ -515,10 +490,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_zigzag_in_binary() {
-        let end = EndEvent {
-            exit_code: 3,
-            ..EndEvent::default()
-        };
+        let end = EndEvent { exit_code: 3, ..EndEvent::default() };
         assert_eq!(Codec::Proto.encode(&end), [0x08, 0x06]);
     }
 
@@ -534,31 +506,21 @@ mod tests {
         assert_eq!(request.signal, Signal::Sigkill as i32);
         let request: SendSignalRequest = Codec::Json.decode(br#"{"signal":15}"#).unwrap();
         assert_eq!(request.signal, Signal::Sigterm as i32);
-        assert!(
-            Codec::Json
-                .decode::<SendSignalRequest>(br#"{"signal":"SIGNAL_NO"}"#)
-                .is_err()
-        );
+        assert!(Codec::Json.decode::<SendSignalRequest>(br#"{"signal":"SIGNAL_NO"}"#).is_err());
     }
 
     #[test]
     fn input_accepts_every_base64_dialect() {
         for text in ["-_8=", "-_8", "+/8=", "+/8"] {
-            let input: ProcessInput = Codec::Json
-                .decode(format!(r#"{{"stdin":"{text}"}}"#).as_bytes())
-                .unwrap();
+            let input: ProcessInput =
+                Codec::Json.decode(format!(r#"{{"stdin":"{text}"}}"#).as_bytes()).unwrap();
             assert_eq!(input.channel(), Some(Input::Stdin(&[0xfb, 0xff])), "{text}");
         }
     }
 
     #[test]
     fn stream_data_uses_field_two() {
-        let data = StreamInputData {
-            input: Some(ProcessInput {
-                stdin: Some(vec![b'x']),
-                pty: None,
-            }),
-        };
+        let data = StreamInputData { input: Some(ProcessInput { stdin: Some(vec![b'x']), pty: None }) };
         assert_eq!(Codec::Proto.encode(&data), [0x12, 0x03, 0x0a, 0x01, b'x']);
     }
 }

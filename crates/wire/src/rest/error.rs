@@ -270,11 +270,7 @@ impl ApiError {
 
     /// The body.
     pub fn body(&self) -> ErrorBody {
-        ErrorBody {
-            code: self.status(),
-            message: self.to_string(),
-            error_code: self.error_code(),
-        }
+        ErrorBody { code: self.status(), message: self.to_string(), error_code: self.error_code() }
     }
 }
 

@@ -43,7 +43,12 @@ pub struct LogEntry {
 impl SandboxLogs {
     /// Reads what an agent printed. Nothing in it is trusted: a line that is no JSON object is a message, and one
     /// without a time gets `otherwise`. Lines before `from` are left out, and of the rest all but the last `limit`.
-    pub fn parse(printed: &str, from: Option<jiff::Timestamp>, limit: usize, otherwise: jiff::Timestamp) -> Self {
+    pub fn parse(
+        printed: &str,
+        from: Option<jiff::Timestamp>,
+        limit: usize,
+        otherwise: jiff::Timestamp,
+    ) -> Self {
         let entries: Vec<LogEntry> = printed
             .lines()
             .filter(|line| !line.trim().is_empty())
@@ -85,7 +90,11 @@ fn entry(line: &str, otherwise: jiff::Timestamp) -> LogEntry {
     fields.extend(logger.map(|logger| ("logger".to_owned(), logger)));
     LogEntry {
         timestamp: timestamp.unwrap_or_else(|| otherwise.to_string()),
-        level: if ["debug", "info", "warn", "error"].contains(&level.as_str()) { level } else { "info".into() },
+        level: if ["debug", "info", "warn", "error"].contains(&level.as_str()) {
+            level
+        } else {
+            "info".into()
+        },
         message,
         fields,
     }
@@ -115,7 +124,10 @@ mod tests {
         let logs = SandboxLogs::parse(PRINTED, None, 10, now());
         let first = &logs.log_entries[0];
         assert_eq!((first.level.as_str(), first.message.as_str()), ("info", "listens"));
-        assert_eq!(first.fields, BTreeMap::from([("port".into(), "7".into()), ("logger".into(), "agent".into())]));
+        assert_eq!(
+            first.fields,
+            BTreeMap::from([("port".into(), "7".into()), ("logger".into(), "agent".into())])
+        );
         let line: Value = serde_json::from_str(&logs.logs[0].line).unwrap();
         assert_eq!((line["level"].as_str(), line["logger"].as_str()), (Some("info"), Some("agent")));
     }

@@ -32,10 +32,7 @@ pub fn parse_metadata(value: &str) -> Result<BTreeMap<String, String>, Malformed
 }
 
 fn decode(text: &str) -> Result<String, MalformedMetadata> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(|text| text.into_owned())
-        .map_err(|_| MalformedMetadata)
+    percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| MalformedMetadata)
 }
 
 #[cfg(test)]
@@ -73,10 +70,7 @@ mod tests {
 
     #[track_caller]
     fn check(value: &str, want: &[(&str, &str)]) {
-        let want = want
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let want = want.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         assert_eq!(parse_metadata(value), Ok(want), "{value}");
     }
 

@@ -53,9 +53,7 @@ impl std::str::FromStr for PageToken {
         if text.len() > LEN_MAX {
             return Err(MalformedToken);
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|_| MalformedToken)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| MalformedToken)?;
         let plain = String::from_utf8(bytes).map_err(|_| MalformedToken)?;
         let mut parts = plain.split("__");
         let (Some(at), Some(id), mark, None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -71,11 +69,7 @@ impl std::str::FromStr for PageToken {
         if id.is_empty() || id.contains('_') {
             return Err(MalformedToken);
         }
-        Ok(Self {
-            at,
-            id: id.to_owned(),
-            direction,
-        })
+        Ok(Self { at, id: id.to_owned(), direction })
     }
 }
 

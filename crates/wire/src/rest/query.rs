@@ -16,17 +16,13 @@ impl Query {
     pub fn parse(raw: Option<&str>) -> Result<Self, ApiError> {
         let decode = |text: &str| {
             let text = text.replace('+', "%20");
-            percent_decode_str(&text)
-                .decode_utf8()
-                .map(|text| text.into_owned())
+            percent_decode_str(&text).decode_utf8().map(|text| text.into_owned())
         };
         let mut pairs = Vec::new();
         for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Ok(name), Ok(value)) = (decode(name), decode(value)) else {
-                return Err(ApiError::Validation {
-                    detail: "the query is not UTF-8".to_owned(),
-                });
+                return Err(ApiError::Validation { detail: "the query is not UTF-8".to_owned() });
             };
             pairs.push((name, value));
         }
@@ -36,19 +32,13 @@ impl Query {
     /// The value of a parameter; of the first if there are more, and nothing if it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter();
-        pairs
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// The values of a parameter that may be given more than once, or with commas.
     fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         let pairs = self.0.iter().filter(move |(key, _)| key == name);
-        pairs
-            .flat_map(|(_, value)| value.split(','))
-            .map(str::trim)
-            .filter(|value| !value.is_empty())
+        pairs.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|value| !value.is_empty())
     }
 }
 
@@ -137,10 +127,7 @@ impl ListSandboxes {
 }
 
 fn parse_states(query: &Query) -> Result<States, ApiError> {
-    let mut states = States {
-        running: false,
-        paused: false,
-    };
+    let mut states = States { running: false, paused: false };
     for state in query.list("state") {
         match state {
             "running" => states.running = true,
@@ -148,20 +135,11 @@ fn parse_states(query: &Query) -> Result<States, ApiError> {
             _ => return Err(invalid("state must be running or paused")),
         }
     }
-    if states.running || states.paused {
-        Ok(states)
-    } else {
-        Ok(States {
-            running: true,
-            paused: true,
-        })
-    }
+    if states.running || states.paused { Ok(states) } else { Ok(States { running: true, paused: true }) }
 }
 
 fn invalid(detail: &str) -> ApiError {
-    ApiError::Validation {
-        detail: detail.to_owned(),
-    }
+    ApiError::Validation { detail: detail.to_owned() }
 }
 
 #[cfg(test)]
@@ -176,39 +154,16 @@ mod tests {
     #[test]
     fn nothing_asked_is_everything_newest_first() {
         let list = parse("").unwrap();
-        assert_eq!(
-            list.states,
-            States {
-                running: true,
-                paused: true
-            }
-        );
+        assert_eq!(list.states, States { running: true, paused: true });
         assert_eq!((list.direction, list.page.limit), (Direction::Descending, 100));
     }
 
     #[test]
     fn states_come_with_a_comma_encoded_or_not_and_repeated() {
-        for raw in [
-            "state=running,paused",
-            "state=running%2Cpaused",
-            "state=running&state=paused",
-        ] {
-            assert_eq!(
-                parse(raw).unwrap().states,
-                States {
-                    running: true,
-                    paused: true
-                },
-                "{raw}"
-            );
+        for raw in ["state=running,paused", "state=running%2Cpaused", "state=running&state=paused"] {
+            assert_eq!(parse(raw).unwrap().states, States { running: true, paused: true }, "{raw}");
         }
-        assert_eq!(
-            parse("state=paused").unwrap().states,
-            States {
-                running: false,
-                paused: true
-            }
-        );
+        assert_eq!(parse("state=paused").unwrap().states, States { running: false, paused: true });
         assert!(parse("state=frozen").is_err());
     }
 
@@ -231,19 +186,9 @@ mod tests {
     #[test]
     fn a_token_of_the_other_order_is_refused() {
         let at = Timestamp::from_microsecond(1).unwrap();
-        let token = PageToken {
-            at,
-            id: "ia".to_owned(),
-            direction: Direction::Descending,
-        };
-        assert_eq!(
-            parse(&format!("nextToken={token}")).unwrap().page.token,
-            Some(token.clone())
-        );
-        assert_eq!(
-            parse(&format!("order=asc&nextToken={token}")),
-            Err(ApiError::InvalidNextToken)
-        );
+        let token = PageToken { at, id: "ia".to_owned(), direction: Direction::Descending };
+        assert_eq!(parse(&format!("nextToken={token}")).unwrap().page.token, Some(token.clone()));
+        assert_eq!(parse(&format!("order=asc&nextToken={token}")), Err(ApiError::InvalidNextToken));
         assert_eq!(parse("nextToken=x"), Err(ApiError::InvalidNextToken));
     }
 

@@ -118,18 +118,12 @@ impl NewSandbox {
             }
             Version::V2 => true,
         };
-        Ok(Self {
-            secure,
-            ..from_value(Value::Object(fields))?
-        })
+        Ok(Self { secure, ..from_value(Value::Object(fields))? })
     }
 
     /// Whether the fields agree with each other, and we can honour them all.
     pub fn check_available(&self) -> Result<(), ApiError> {
-        let auto_resume = self
-            .auto_resume
-            .as_ref()
-            .is_some_and(|auto_resume| auto_resume.enabled);
+        let auto_resume = self.auto_resume.as_ref().is_some_and(|auto_resume| auto_resume.enabled);
         if self.auto_pause_memory == Some(false) {
             if auto_resume {
                 return Err(ApiError::AutoPauseMemoryWithAutoResume);
@@ -143,34 +137,16 @@ impl NewSandbox {
             (self.auto_pause == Some(true), "autoPause"),
             (auto_resume, "autoResume"),
             (self.iam.as_ref().is_some_and(|iam| !iam.tokens.is_empty()), "iam"),
-            (
-                network.is_some_and(|network| !is_empty(&network.allow_out)),
-                "network.allowOut",
-            ),
-            (
-                network.is_some_and(|network| !is_empty(&network.deny_out)),
-                "network.denyOut",
-            ),
+            (network.is_some_and(|network| !is_empty(&network.allow_out)), "network.allowOut"),
+            (network.is_some_and(|network| !is_empty(&network.deny_out)), "network.denyOut"),
             (
                 network.is_some_and(|network| network.rules.as_ref().is_some_and(|rules| !rules.is_empty())),
                 "network.rules",
             ),
-            (
-                network.is_some_and(|network| network.mask_request_host.is_some()),
-                "network.maskRequestHost",
-            ),
-            (
-                network.is_some_and(|network| network.egress_proxy.is_some()),
-                "network.egressProxy",
-            ),
-            (
-                network.is_some_and(|network| !is_empty(&network.https_ports)),
-                "network.httpsPorts",
-            ),
-            (
-                network.is_some_and(|network| !is_empty(&network.dns_servers)),
-                "network.dnsServers",
-            ),
+            (network.is_some_and(|network| network.mask_request_host.is_some()), "network.maskRequestHost"),
+            (network.is_some_and(|network| network.egress_proxy.is_some()), "network.egressProxy"),
+            (network.is_some_and(|network| !is_empty(&network.https_ports)), "network.httpsPorts"),
+            (network.is_some_and(|network| !is_empty(&network.dns_servers)), "network.dnsServers"),
             (
                 network.is_some_and(|network| network.allow_public_traffic == Some(false)),
                 "network.allowPublicTraffic",
@@ -222,9 +198,7 @@ impl Connect {
                 timeout
             }
         };
-        Ok(Self {
-            timeout_secs: not_negative("timeout", timeout)?,
-        })
+        Ok(Self { timeout_secs: not_negative("timeout", timeout)? })
     }
 }
 
@@ -244,9 +218,7 @@ impl Resume {
         }
         let body: Body = parse_optional(body)?;
         let timeout = body.timeout.unwrap_or(Version::V1.default_timeout_secs());
-        Ok(Self {
-            timeout_secs: not_negative("timeout", timeout)?,
-        })
+        Ok(Self { timeout_secs: not_negative("timeout", timeout)? })
     }
 }
 
@@ -265,9 +237,7 @@ impl SetTimeout {
             timeout: i32,
         }
         let body: Body = parse_json(body)?;
-        Ok(Self {
-            timeout_secs: not_negative("timeout", body.timeout)?,
-        })
+        Ok(Self { timeout_secs: not_negative("timeout", body.timeout)? })
     }
 }
 
@@ -288,26 +258,18 @@ impl Refresh {
         let body: Body = parse_optional(body)?;
         let duration = not_negative("duration", body.duration.unwrap_or_default())?;
         if duration > 3600 {
-            return Err(ApiError::Validation {
-                detail: "duration must be at most 3600".to_owned(),
-            });
+            return Err(ApiError::Validation { detail: "duration must be at most 3600".to_owned() });
         }
-        Ok(Self {
-            duration_secs: duration.max(15),
-        })
+        Ok(Self { duration_secs: duration.max(15) })
     }
 }
 
 fn not_negative(field: &str, number: i32) -> Result<u32, ApiError> {
-    u32::try_from(number).map_err(|_| ApiError::Validation {
-        detail: format!("{field} must be at least 0"),
-    })
+    u32::try_from(number).map_err(|_| ApiError::Validation { detail: format!("{field} must be at least 0") })
 }
 
 fn missing(field: &str) -> ApiError {
-    ApiError::Validation {
-        detail: format!("missing field `{field}`"),
-    }
+    ApiError::Validation { detail: format!("missing field `{field}`") }
 }
 
 /// For a field that may be absent but, if it is there, must not be `null`.
@@ -316,24 +278,17 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let value = serde_json::from_slice(body).map_err(|error| ApiError::MalformedBody {
-        detail: error.to_string(),
-    })?;
+    let value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::MalformedBody { detail: error.to_string() })?;
     from_value(value)
 }
 
 fn parse_optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
-    if body.trim_ascii().is_empty() {
-        Ok(T::default())
-    } else {
-        parse_json(body)
-    }
+    if body.trim_ascii().is_empty() { Ok(T::default()) } else { parse_json(body) }
 }
 
 fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
-    serde_json::from_value(value).map_err(|error| ApiError::Validation {
-        detail: error.to_string(),
-    })
+    serde_json::from_value(value).map_err(|error| ApiError::Validation { detail: error.to_string() })
 }
 
 #[cfg(test)]

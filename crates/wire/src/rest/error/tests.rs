@@ -16,10 +16,7 @@ fn check(error: ApiError, want: &str) {
     let body = serde_json::to_value(error.body()).unwrap();
     assert_eq!(body["code"], error.status());
     assert_eq!(body["message"], error.to_string());
-    assert_eq!(
-        body.get("error_code").and_then(|code| code.as_str()),
-        error.error_code()
-    );
+    assert_eq!(body.get("error_code").and_then(|code| code.as_str()), error.error_code());
     for reserved in ["was not found", "port is not open"] {
         assert!(!error.to_string().contains(reserved), "{error}");
     }

@@ -6,10 +6,7 @@ use super::*;
 #[track_caller]
 fn check(version: Version, body: &str, want: &str) {
     let got = NewSandbox::parse(body.as_bytes(), version).and_then(|new| new.check_available());
-    let got = got.map_or_else(
-        |error| format!("{} {error}", error.status()),
-        |()| "ok".to_owned(),
-    );
+    let got = got.map_or_else(|error| format!("{} {error}", error.status()), |()| "ok".to_owned());
     assert!(got.starts_with(want), "{body}\n got {got}\nwant {want}");
 }
 
@@ -26,11 +23,7 @@ fn what_clients_send_by_default_is_accepted() {
         check(Version::V1, body, "ok");
         check(Version::V2, body, "ok");
     }
-    check(
-        Version::V1,
-        r#"{"templateID":"base","network":null,"metadata":null,"secure":null}"#,
-        "ok",
-    );
+    check(Version::V1, r#"{"templateID":"base","network":null,"metadata":null,"secure":null}"#, "ok");
 }
 
 #[test]
@@ -43,26 +36,16 @@ fn what_later_versions_bring_is_named() {
         (r#""network":{"denyOut":["0.0.0.0/0"]}"#, "network.denyOut"),
         (r#""network":{"rules":{"a.b":[]}}"#, "network.rules"),
         (r#""network":{"maskRequestHost":"x"}"#, "network.maskRequestHost"),
-        (
-            r#""network":{"egressProxy":{"address":"x"}}"#,
-            "network.egressProxy",
-        ),
+        (r#""network":{"egressProxy":{"address":"x"}}"#, "network.egressProxy"),
         (r#""network":{"httpsPorts":[443]}"#, "network.httpsPorts"),
         (r#""network":{"dnsServers":["1.1.1.1"]}"#, "network.dnsServers"),
-        (
-            r#""network":{"allowPublicTraffic":false}"#,
-            "network.allowPublicTraffic",
-        ),
+        (r#""network":{"allowPublicTraffic":false}"#, "network.allowPublicTraffic"),
         (r#""volumeMounts":[{"name":"v","path":"/v"}]"#, "volumeMounts"),
         (r#""mcp":{"x":{}}"#, "mcp"),
         (r#""iam":{"tokens":{"x":{}}}"#, "iam"),
     ] {
         let body = format!(r#"{{"templateID":"base",{field}}}"#);
-        check(
-            Version::V2,
-            &body,
-            &format!("400 The option '{option}' is not available"),
-        );
+        check(Version::V2, &body, &format!("400 The option '{option}' is not available"));
     }
 }
 
@@ -75,23 +58,11 @@ fn the_second_version_is_strict() {
         r#""metadata":null"#,
         r#""timeout":3000000000"#,
     ] {
-        check(
-            Version::V2,
-            &format!(r#"{{"templateID":"base",{field}}}"#),
-            "400 validation error: ",
-        );
+        check(Version::V2, &format!(r#"{{"templateID":"base",{field}}}"#), "400 validation error: ");
     }
     check(Version::V2, r#"{"templateID":"base","secure":"ignored"}"#, "ok");
-    check(
-        Version::V2,
-        r#"{"templateID":"base","unknown":1,"mcp":null}"#,
-        "ok",
-    );
-    check(
-        Version::V2,
-        r#"{"templateID":"base","autoResume":{}}"#,
-        "400 validation error: ",
-    );
+    check(Version::V2, r#"{"templateID":"base","unknown":1,"mcp":null}"#, "ok");
+    check(Version::V2, r#"{"templateID":"base","autoResume":{}}"#, "400 validation error: ");
 }
 
 #[test]
@@ -99,17 +70,9 @@ fn bodies_that_are_not_what_they_should_be() {
     check(Version::V1, "", "400 Error when parsing request: ");
     check(Version::V1, "{", "400 Error when parsing request: ");
     check(Version::V1, "[]", "400 validation error: ");
-    check(
-        Version::V1,
-        "{}",
-        "400 validation error: missing field `templateID`",
-    );
+    check(Version::V1, "{}", "400 validation error: missing field `templateID`");
     check(Version::V1, r#"{"templateID":7}"#, "400 validation error: ");
-    check(
-        Version::V1,
-        r#"{"templateID":"base","envVars":{"a":1}}"#,
-        "400 validation error: ",
-    );
+    check(Version::V1, r#"{"templateID":"base","envVars":{"a":1}}"#, "400 validation error: ");
 }
 
 #[test]
@@ -137,26 +100,14 @@ fn only_the_first_version_can_be_unsecured() {
 #[test]
 fn connect_needs_a_timeout_in_the_first_version_only() {
     let connect = |version, body: &str| Connect::parse(body.as_bytes(), version);
-    assert_eq!(
-        connect(Version::V1, r#"{"timeout":0}"#),
-        Ok(Connect { timeout_secs: 0 })
-    );
+    assert_eq!(connect(Version::V1, r#"{"timeout":0}"#), Ok(Connect { timeout_secs: 0 }));
     assert!(connect(Version::V1, "{}").is_err());
     assert!(connect(Version::V1, "").is_err());
     assert!(connect(Version::V1, r#"{"timeout":-1}"#).is_err());
     assert_eq!(connect(Version::V2, ""), Ok(Connect { timeout_secs: 300 }));
-    assert_eq!(
-        connect(Version::V2, r#"{"memory":false}"#),
-        Ok(Connect { timeout_secs: 300 })
-    );
-    assert_eq!(
-        connect(Version::V2, r#"{"timeout":7}"#),
-        Ok(Connect { timeout_secs: 7 })
-    );
-    assert_eq!(
-        connect(Version::V2, r#"{"timeout":0}"#),
-        Err(ApiError::TimeoutTooSmall)
-    );
+    assert_eq!(connect(Version::V2, r#"{"memory":false}"#), Ok(Connect { timeout_secs: 300 }));
+    assert_eq!(connect(Version::V2, r#"{"timeout":7}"#), Ok(Connect { timeout_secs: 7 }));
+    assert_eq!(connect(Version::V2, r#"{"timeout":0}"#), Err(ApiError::TimeoutTooSmall));
 }
 
 #[test]
