@@ -159,6 +159,31 @@ pub(crate) fn trials() -> Vec<Trial> {
             gone.await?;
             server.api().kill(&guest.id).await
         }),
+        shared("agent::an_answer_is_whole_although_the_question_ends_late", async |server| {
+            let guest = server.api().create(json!({})).await?;
+            // Row 4, as Python clients since 2.35 send it: in chunks, and the last of them on its own.
+            for pause in [0, 20, 500].map(Duration::from_millis) {
+                let (send, receive) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+                let command =
+                    json!({ "process": { "cmd": "/usr/bin/seq", "args": ["200000"] }, "stdin": false });
+                send.unbounded_send(Ok(envelope(&command)?))?;
+                let request = guest
+                    .agent(Method::POST, "/process.Process/Start")
+                    .header("Content-Type", "application/connect+json")
+                    .body(reqwest::Body::wrap_stream(receive));
+                let late = async {
+                    tokio::time::sleep(pause).await;
+                    drop(send);
+                };
+                let (answer, ()) = tokio::join!(Answer::of(request), late);
+                let answer = answer.with_context(|| format!("end after {pause:?}"))?.expect(200)?;
+                ensure!(
+                    answer.text.ends_with("{}") && answer.text.len() > 1_288_894,
+                    "cut off after {pause:?}"
+                );
+            }
+            server.api().kill(&guest.id).await
+        }),
         shared("agent::metrics_and_environment_are_told", async |server| {
             let guest = server.api().create(json!({ "envVars": { "MINE": "1" } })).await?;
             // Rows 17 and 117.
@@ -176,6 +201,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             server.api().kill(&guest.id).await
         }),
     ]
+}
+
+/// A message of the streaming protocol.
+fn envelope(message: &Value) -> Result<Vec<u8>> {
+    let message = message.to_string();
+    let length = u32::try_from(message.len())?.to_be_bytes();
+    Ok([&[0], length.as_slice(), message.as_bytes()].concat())
 }
 
 /// Commands that the agent knows of.
