@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::server::target;
+use crate::server::{binary, target};
 use crate::{Client, Server, Transport, Version, check_report, until_sync};
 
 /// Written last, with the lock file's text.
@@ -150,6 +150,31 @@ impl SdkRun {
             .env("LANG", "C.UTF-8")
             .current_dir(home.path());
         Ok(Self { command, home })
+    }
+
+    /// The server's own command line, with a subcommand that works on this server.
+    ///
+    /// # Errors
+    /// When there is no room for a home directory.
+    pub fn own(server: &Server, subcommand: &str) -> Result<Self> {
+        let mut command = Command::new(binary());
+        command.args([subcommand, "--data-dir"]).arg(server.data_dir());
+        let mut run = Self::new(command)?;
+        // Where the server itself finds its engine.
+        run.command.envs(std::env::var_os("SANDBAR_RUNSC").map(|runsc| ("SANDBAR_RUNSC", runsc)));
+        Ok(run)
+    }
+
+    /// The same in a terminal, where what is typed comes from its standard input.
+    ///
+    /// # Errors
+    /// When there is no room for a home directory.
+    pub fn in_terminal(self) -> Result<Self> {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let line: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        Self::new(command)
     }
 
     /// Adds an argument.

@@ -271,7 +271,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// `$SANDBAR_BIN`, or the release binary of this workspace.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("SANDBAR_BIN").map_or_else(|| target().join("release/sandbar"), PathBuf::from)
 }
 

@@ -12,6 +12,7 @@ mod control;
 mod edge;
 mod isolation;
 mod lifetime;
+mod native;
 mod recovery;
 mod sdk;
 mod suite;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         isolation::trials(),
         recovery::trials(),
         cli::trials(),
+        native::trials(),
         sdk::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
