@@ -41,7 +41,26 @@ dpkg-divert --local --rename --divert /usr/bin/sudo.debian --add /usr/bin/sudo
 # Shells.
 printf 'export SHELL="/bin/bash"\n' > /etc/profile.d/shell.sh
 printf 'export LANG="${LANG:-C.UTF-8}"\n' > /etc/profile.d/locale.sh
-cat >> /etc/profile <<'END'
+# Every command of an SDK is a login shell, and starting a process costs a guest 10 ms and more: this does what
+# Debian's file does without starting `id` and `run-parts`.
+cat > /etc/profile <<'END'
+if [ "${EUID:-$(id -u)}" -eq 0 ]; then
+    PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+else
+    PATH="/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+fi
+export PATH
+
+if [ -n "${PS1-}" ] && [ -n "${BASH-}" ] && [ "$BASH" != "/bin/sh" ] && [ -f /etc/bash.bashrc ]; then
+    . /etc/bash.bashrc
+fi
+
+for script in /etc/profile.d/*.sh; do
+    if [ -r "$script" ]; then
+        . "$script"
+    fi
+done
+unset script
 
 export PS1='\w $ '
 if [ -n "${BASH_VERSION-}" ] && [ -f "$HOME/.bashrc" ]; then

@@ -1,5 +1,6 @@
 //! The server: puts the parts together, runs them, and takes them apart in reverse.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +46,15 @@ pub(crate) struct Server {
     identity: Identity,
 }
 
-/// Writes events to standard error, as `RUST_LOG` says.
-pub(crate) fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,sandbar=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+/// Writes events to standard error, as `RUST_LOG` says or else `filter`.
+pub(crate) fn start_logging(filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
+
+/// What a server says by itself: life events of sandboxes and of the server.
+pub(crate) const LIFE_EVENTS: &str = "info";
 
 impl Server {
     /// Starts everything; when this returns, the server answers.

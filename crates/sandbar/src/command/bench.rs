@@ -69,7 +69,7 @@ const AT_ONCE: usize = 20;
 
 impl BenchArgs {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        server::start_logging();
+        server::start_logging("warn");
         let artifacts = self.artifacts_dir.clone().unwrap_or_else(|| self.data.data_dir.join("artifacts"));
         let scratch = Temporary::make()?;
         let flags = ServeFlags {
@@ -174,9 +174,9 @@ impl Bench<'_> {
         let mut rows = self.creates().await?;
         let sandbox = self.create().await?;
         let guest = self.raw.run(self.raw.lease().await?).await?;
+        rows.push(self.memory(&sandbox, &guest)?);
         rows.extend(self.commands(&sandbox, &guest).await?);
         rows.extend(self.files(&sandbox, &guest).await?);
-        rows.push(self.memory(&sandbox, &guest)?);
         self.kill(&sandbox).await?;
         guest.delete().await;
         rows.push(self.at_once().await?);
@@ -296,7 +296,7 @@ impl Bench<'_> {
         let ours = mib(resident_bytes(&format!("sandbar-{}/{}", self.server.instance(), sandbox.id))?);
         let raw = mib(resident_bytes(&guest.cgroup())?);
         Ok(Row {
-            what: "resident memory of a sandbox",
+            what: "resident memory of an idle sandbox",
             ours: Figure::Value { value: ours, unit: "MiB" },
             raw: Some(Figure::Value { value: raw, unit: "MiB" }),
             ratio: Some(ours / raw),

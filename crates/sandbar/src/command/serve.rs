@@ -18,7 +18,7 @@ pub(crate) struct ServeArgs {
 
 impl ServeArgs {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        server::start_logging();
+        server::start_logging(server::LIFE_EVENTS);
         let settings = Settings::read(&self.data.data_dir, self.flags)?;
         let server = server::Server::start(settings).await?;
         server.run_until_signal().await?;

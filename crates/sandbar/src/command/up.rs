@@ -29,7 +29,7 @@ pub(crate) struct UpArgs {
 
 impl UpArgs {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        server::start_logging();
+        server::start_logging(server::LIFE_EVENTS);
         let settings = Settings::read(&self.data.data_dir, self.flags)?;
         prepare(&settings.data_dir, if self.yes { Consent::Given } else { Consent::Ask }).await?;
         let server = Server::start(settings).await?;
