@@ -13,6 +13,7 @@ mod gzip;
 mod multipart;
 mod query;
 mod upload;
+mod volume;
 
 pub(crate) use download::download;
 pub(crate) use upload::upload;

@@ -26,6 +26,7 @@ mod files;
 mod filesystem;
 mod first;
 mod guest;
+mod metadata;
 mod paths;
 mod process;
 mod reaper;

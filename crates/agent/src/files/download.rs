@@ -2,7 +2,6 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +9,6 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 use sandbar_wire::envd::files::{Operation, Signed};
 use tokio::task::JoinHandle;
 
@@ -18,6 +16,7 @@ use super::accept::{self, Encoding};
 use super::condition::{self, Decision};
 use super::gzip::Encoder;
 use super::query::Query;
+use super::volume::is_virtual;
 use super::{content_type, disposition};
 use crate::accounts::Accounts;
 use crate::auth;
@@ -27,9 +26,6 @@ use crate::paths;
 
 /// Bytes read at once. One block is read ahead of the client.
 const BLOCK_BYTES: usize = 256 * 1024;
-
-/// Source: linux include/uapi/linux/magic.h.
-const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 
 /// Sends a file.
 pub(crate) async fn download(guest: &Arc<Guest>, request: Request<Incoming>) -> Answer {
@@ -108,9 +104,7 @@ impl Opened {
         }
         let file = File::open(path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
-        let virtual_file = fstatfs(file.as_fd())
-            .is_ok_and(|volume| [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&volume.filesystem_type()));
-        let size = (!virtual_file).then_some(found.len());
+        let size = (!is_virtual(&file)).then_some(found.len());
         Ok(Self { file, found, size })
     }
 

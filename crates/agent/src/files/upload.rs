@@ -1,6 +1,5 @@
 //! `POST /files`.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
@@ -16,10 +15,12 @@ use tokio::task::JoinHandle;
 use super::blocks::Blocks;
 use super::multipart::{Event, MultipartError, Parser};
 use super::query::{Query, user_of};
+use super::volume::is_virtual;
 use crate::accounts::{Accounts, User};
 use crate::auth;
 use crate::body::{self, Answer, Refusal};
 use crate::guest::{Guest, Settings};
+use crate::metadata::{self, Metadata};
 use crate::paths;
 
 /// Stores the file or files in the body.
@@ -54,7 +55,9 @@ async fn store(
     let content_type =
         head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let uploader = Uploader { user, settings };
+    let metadata =
+        metadata::of_headers(&head.headers).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let uploader = Uploader { user, settings, metadata: Arc::new(metadata) };
     if media_type == "application/octet-stream" {
         let asked = query.path.as_deref().filter(|path| !path.is_empty());
         let asked = asked
@@ -80,6 +83,8 @@ fn is_gzipped(headers: &HeaderMap) -> Result<bool, Refusal> {
 struct Uploader {
     user: User,
     settings: Settings,
+    /// For every file of the request.
+    metadata: Arc<Metadata>,
 }
 
 impl Uploader {
@@ -90,8 +95,7 @@ impl Uploader {
         while let Some(block) = blocks.next().await? {
             target.write(block).await?;
         }
-        target.close().await?;
-        Ok(vec![written(path)])
+        Ok(vec![self.finish(path, target).await?])
     }
 
     /// Each part named `file` is a file: at `asked` if given, else where its file name says.
@@ -135,8 +139,7 @@ impl Uploader {
                 }
                 Event::PartEnd => {
                     if let Some((path, target)) = current.take() {
-                        target.close().await?;
-                        done.push(written(path));
+                        done.push(self.finish(path, target).await?);
                     }
                 }
                 Event::End => {
@@ -146,6 +149,24 @@ impl Uploader {
                 }
             }
         }
+    }
+
+    /// Completes a file: the last of its content, then its metadata, which is read back for the answer.
+    async fn finish(&self, path: String, target: Target) -> Result<WrittenFile, Refusal> {
+        let file = target.close().await?;
+        let metadata = self.metadata.clone();
+        let finished = tokio::task::spawn_blocking(move || {
+            match metadata::replace(&file, &metadata) {
+                Err(_) if is_virtual(&file) => {}
+                stored => stored.map_err(|error| {
+                    refuse_io(&error, 0, &format!("error writing metadata of '{path}': {error}"))
+                })?,
+            }
+            let metadata = metadata::load(Path::new(&path));
+            let name = paths::base_name(&path).to_owned();
+            Ok(WrittenFile { path, name, r#type: FileKind::File, metadata })
+        });
+        finished.await.map_err(|_| Refusal::internal("upload task ended early"))?
     }
 
     fn resolve(&self, path: &str) -> Result<String, Refusal> {
@@ -159,11 +180,6 @@ impl Uploader {
         let file = opened.await.map_err(|_| Refusal::internal("upload task ended early"))??;
         Ok(Target { file: Arc::new(file), written: 0, writing: None })
     }
-}
-
-fn written(path: String) -> WrittenFile {
-    let name = paths::base_name(&path).to_owned();
-    WrittenFile { path, name, r#type: FileKind::File, metadata: BTreeMap::new() }
 }
 
 /// Opens a file for new content and gives it to the user, before anything is written to it.
@@ -221,8 +237,9 @@ impl Target {
         Ok(())
     }
 
-    async fn close(mut self) -> Result<(), Refusal> {
-        self.settle().await
+    async fn close(mut self) -> Result<Arc<File>, Refusal> {
+        self.settle().await?;
+        Ok(self.file)
     }
 
     /// Waits for the block that is being written.

@@ -1,6 +1,5 @@
 //! One entry, described for a client.
 
-use std::collections::BTreeMap;
 use std::fs::{self, FileType as KernelType, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,6 +10,7 @@ use sandbar_wire::envd::filesystem::{EntryInfo, FileType};
 
 use super::permissions::permissions;
 use crate::accounts::Accounts;
+use crate::metadata;
 use crate::paths::base_name;
 
 /// Permission bits without the special ones.
@@ -29,7 +29,7 @@ pub(crate) fn entry_info(path: &str, accounts: &Accounts) -> io::Result<EntryInf
         owner: accounts.user_name(found.uid()),
         group: accounts.group_name(found.gid()),
         modified_time: modified(&found),
-        metadata: BTreeMap::new(),
+        metadata: metadata::load(Path::new(path)),
         ..EntryInfo::default()
     };
     if found.file_type().is_symlink() {

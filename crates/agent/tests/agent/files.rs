@@ -269,3 +269,24 @@ fn a_client_that_hangs_up_leaves_the_agent_well() {
     }
     assert_eq!(send(guest.port, "GET", "/health", &[], b"").status, 204);
 }
+
+/// Cases 95 and 96. The guest's home is on tmpfs, which has had user attributes since Linux 6.6.
+#[test]
+fn metadata_is_stored_replaced_and_removed() {
+    let guest = Guest::start();
+    let with = |headers: &[(&str, &str)]| {
+        let mut all = vec![RAW];
+        all.extend_from_slice(headers);
+        guest.post("/files?path=f", &all, b"x")
+    };
+    let metadata = || guest.filesystem("Stat", json!({"path": "f"})).json()["entry"]["metadata"].clone();
+    let answer = with(&[("X-Metadata-Author", "me"), ("X-Metadata-Kind", "note")]).json();
+    assert_eq!(answer[0]["metadata"], json!({"author": "me", "kind": "note"}));
+    assert_eq!(metadata(), json!({"author": "me", "kind": "note"}));
+    assert_eq!(with(&[("X-Metadata-Author", "you")]).json()[0]["metadata"], json!({"author": "you"}));
+    stored(&with(&[]), &["/home/user/f"]);
+    assert_eq!(metadata(), Value::Null);
+    let refused = guest.post("/files?path=g", &[RAW, ("X-Metadata-Big", &"v".repeat(5000))], b"x");
+    assert_eq!(refused.status, 400);
+    assert_eq!(guest.filesystem("Stat", json!({"path": "g"})).status, 404);
+}
