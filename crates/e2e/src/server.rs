@@ -48,7 +48,17 @@ impl Server {
     /// # Errors
     /// When there is no binary, or the server ends or is not ready in time; its log is part of the error.
     pub fn start() -> Result<Self> {
-        Self::start_in(tempfile::Builder::new().prefix("sandbar-e2e-").tempdir()?)
+        Self::start_with("")
+    }
+
+    /// [`Server::start`] with these lines in its settings file.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with(settings: &str) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("sandbar-e2e-").tempdir()?;
+        fs::write(data.path().join("sandbar.toml"), settings)?;
+        Self::start_in(data)
     }
 
     fn start_in(data: TempDir) -> Result<Self> {

@@ -23,8 +23,17 @@ pub(crate) fn shared(name: &str, body: impl AsyncFnOnce(&Server) -> Result<()> +
 
 /// A test with a server for itself, which must come to a clean end after it.
 pub(crate) fn own(name: &str, body: impl AsyncFnOnce(&mut Server) -> Result<()> + Send + 'static) -> Trial {
+    own_with(name, "", body)
+}
+
+/// [`own`], with these lines in the server's settings file.
+pub(crate) fn own_with(
+    name: &str,
+    settings: &'static str,
+    body: impl AsyncFnOnce(&mut Server) -> Result<()> + Send + 'static,
+) -> Trial {
     Trial::test(name, move || {
-        let mut server = Server::start().map_err(failed)?;
+        let mut server = Server::start_with(settings).map_err(failed)?;
         block_on(body(&mut server))?;
         server.stop().context("end of the server").map_err(failed)
     })
