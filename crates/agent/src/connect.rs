@@ -13,8 +13,8 @@ mod stream;
 
 use std::future::Future;
 
+use crate::question::Question;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use sandbar_wire::envd::{Code, Codec, Message, RpcError};
 
 use crate::body::{self, Answer};
@@ -29,7 +29,7 @@ const LEGACY_HEADER: HeaderName = HeaderName::from_static("x-e2b-legacy-sdk");
 
 /// Answers a call of one message by one message.
 pub(crate) async fn unary<Q, A, F>(
-    request: Request<Incoming>,
+    request: Request<Question>,
     handler: impl FnOnce(Context, Q) -> F,
 ) -> Answer
 where

@@ -29,10 +29,12 @@ mod guest;
 mod metadata;
 mod paths;
 mod process;
+mod question;
 mod reaper;
 mod route;
 mod serve;
 mod sudo;
+mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

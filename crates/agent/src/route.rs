@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::question::Question;
 use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
 use sandbar_wire::envd::RpcError;
 
 use crate::accounts::Accounts;
@@ -38,7 +38,7 @@ impl Routes {
     }
 
     /// Answers a request. Never fails: failures are answers.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, request: Request<Question>) -> Answer {
         if let Some(answer) = cors::preflight(request.method(), request.headers()) {
             return answer;
         }
@@ -48,7 +48,7 @@ impl Routes {
         answer
     }
 
-    async fn checked(&self, mut request: Request<Incoming>) -> Answer {
+    async fn checked(&self, mut request: Request<Question>) -> Answer {
         let path = request.uri().path();
         let gated = auth::gate(&self.guest.settings(), request.method(), path, request.headers());
         if let Err(refusal) = gated {
@@ -63,7 +63,7 @@ impl Routes {
         self.routed(request).await
     }
 
-    async fn routed(&self, request: Request<Incoming>) -> Answer {
+    async fn routed(&self, request: Request<Question>) -> Answer {
         let path = request.uri().path().to_owned();
         match (request.method(), path.as_str()) {
             (&Method::GET, "/health") => body::uncached(body::status(StatusCode::NO_CONTENT)),
@@ -91,7 +91,7 @@ fn not_found() -> Answer {
 }
 
 /// The refusal in the shape of what was called.
-fn unknown_user(unknown: UnknownUser, request: Request<Incoming>) -> Answer {
+fn unknown_user(unknown: UnknownUser, request: Request<Question>) -> Answer {
     let is_rpc = request.uri().path().starts_with("/process.Process/")
         || request.uri().path().starts_with("/filesystem.Filesystem/");
     if !is_rpc {

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -11,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::question::Question;
 use crate::route::Routes;
 
 /// An idle connection is kept for so long: longer than any proxy in front keeps it. Source: e2b-dev/infra
@@ -43,9 +46,9 @@ pub(crate) async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: Canc
         drop(stream.set_nodelay(true)); // slower at worst
         let (builder, routes) = (builder.clone(), routes.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<Incoming>| {
                 let routes = routes.clone();
-                async move { Ok::<_, Infallible>(routes.answer(request).await) }
+                async move { Ok::<_, Infallible>(routes.answer(request.map(Question::new)).await) }
             });
             // Clients hang up as they like, and what was wrong with a request they were told.
             if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {

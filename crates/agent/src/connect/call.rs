@@ -3,12 +3,12 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use crate::question::Question;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use sandbar_wire::envd::{Code, Codec, DecodeError, KEEPALIVE_HEADER, Message, RpcError, TIMEOUT_HEADER};
 use tokio::time::Instant;
 
@@ -107,7 +107,7 @@ impl Encoding {
 }
 
 /// The whole body of a unary request, decompressed.
-pub(super) async fn read_unary(incoming: Incoming, encoding: Encoding) -> Result<Bytes, RpcError> {
+pub(super) async fn read_unary(incoming: Question, encoding: Encoding) -> Result<Bytes, RpcError> {
     let limited = Limited::new(incoming, MESSAGE_BYTES_MAX as usize);
     let bytes = limited.collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {

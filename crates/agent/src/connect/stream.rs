@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::question::Question;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use sandbar_wire::envd::envelope::{COMPRESSED, Decoder, END_OF_STREAM, frame};
 use sandbar_wire::envd::{Code, Codec, EndOfStream, Message, RpcError};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(crate) type Messages<A> = Pin<Box<dyn Stream<Item = Result<A, RpcError>> + S
 /// Each message leaves as soon as the handler gives it. At the deadline the stream ends, whatever the handler does.
 /// When the caller goes away the stream is dropped.
 pub(crate) async fn server_stream<Q, A, F>(
-    request: Request<Incoming>,
+    request: Request<Question>,
     handler: impl FnOnce(Context, Q) -> F,
 ) -> Answer
 where
@@ -65,7 +65,7 @@ where
 ///
 /// The handler sees each message as it arrives, and may fail before the last.
 pub(crate) async fn client_stream<Q, A, F>(
-    request: Request<Incoming>,
+    request: Request<Question>,
     handler: impl FnOnce(Inbound<Q>) -> F,
 ) -> Answer
 where
@@ -151,7 +151,7 @@ fn end_frame(end: &EndOfStream) -> Vec<u8> {
 
 /// Messages of a request, as they arrive.
 pub(crate) struct Inbound<Q> {
-    incoming: Incoming,
+    incoming: Question,
     decoder: Decoder,
     codec: Codec,
     encoding: Encoding,
@@ -159,7 +159,7 @@ pub(crate) struct Inbound<Q> {
 }
 
 impl<Q: Message> Inbound<Q> {
-    fn new(incoming: Incoming, codec: Codec, head: &Parts) -> Result<Self, RpcError> {
+    fn new(incoming: Question, codec: Codec, head: &Parts) -> Result<Self, RpcError> {
         let encoding = Encoding::of(&head.headers, CONTENT_ENCODING)?;
         let decoder = Decoder::new(MESSAGE_BYTES_MAX);
         Ok(Self { incoming, decoder, codec, encoding, message: std::marker::PhantomData })

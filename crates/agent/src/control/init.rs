@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
+use crate::question::Question;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use sandbar_wire::envd::control::{CONTROL_HEADER, InitRequest};
 use sandbar_wire::envd::{VERSION, VERSION_HEADER};
 
@@ -26,7 +26,7 @@ pub(crate) const RUN_DIR: &str = "/run/e2b";
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// Answers with 204, or says what was wrong.
-pub(crate) async fn init(guest: &Arc<Guest>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn init(guest: &Arc<Guest>, request: Request<Question>) -> Answer {
     let mut answer = match run(guest, request).await {
         Ok(()) => body::uncached(body::status(StatusCode::NO_CONTENT)),
         Err(error) => {
@@ -73,7 +73,7 @@ impl InitError {
     }
 }
 
-async fn run(guest: &Arc<Guest>, request: Request<Incoming>) -> Result<(), InitError> {
+async fn run(guest: &Arc<Guest>, request: Request<Question>) -> Result<(), InitError> {
     let (head, incoming) = request.into_parts();
     let control = head.headers.get(CONTROL_HEADER).map(HeaderValue::as_bytes);
     let body = Limited::new(incoming, REQUEST_BYTES_MAX).collect().await.map_err(|_| InitError::Body)?;

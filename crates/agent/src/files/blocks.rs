@@ -3,11 +3,11 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use crate::question::Question;
 use bytes::{Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use crate::body::Refusal;
 
@@ -22,7 +22,7 @@ const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// A request body, read block by block.
 pub(super) struct Blocks {
-    incoming: Incoming,
+    incoming: Question,
     gzip: Option<MultiGzDecoder<Vec<u8>>>,
     /// Arrived, not yet decompressed or handed out.
     arrived: Bytes,
@@ -31,7 +31,7 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// `gzipped` says whether the whole body is compressed.
-    pub(super) fn new(incoming: Incoming, gzipped: bool) -> Self {
+    pub(super) fn new(incoming: Question, gzipped: bool) -> Self {
         let gzip = gzipped.then(|| MultiGzDecoder::new(Vec::new()));
         Self { incoming, gzip, arrived: Bytes::new(), ended: false }
     }

@@ -5,10 +5,10 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::question::Question;
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use sandbar_wire::envd::files::{Operation, Signed};
 use tokio::task::JoinHandle;
 
@@ -28,7 +28,7 @@ use crate::paths;
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Sends a file.
-pub(crate) async fn download(guest: &Arc<Guest>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn download(guest: &Arc<Guest>, request: Request<Question>) -> Answer {
     let query = match Query::parse(request.uri().query()) {
         Ok(query) => query,
         Err(refused) => return *refused,

@@ -6,9 +6,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::question::Question;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
-use hyper::body::Incoming;
 use sandbar_wire::envd::files::{FileKind, Operation, Signed, WrittenFile};
 use tokio::task::JoinHandle;
 
@@ -24,7 +24,7 @@ use crate::metadata::{self, Metadata};
 use crate::paths;
 
 /// Stores the file or files in the body.
-pub(crate) async fn upload(guest: &Arc<Guest>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn upload(guest: &Arc<Guest>, request: Request<Question>) -> Answer {
     let query = match Query::parse(request.uri().query()) {
         Ok(query) => query,
         Err(refused) => return *refused,
@@ -38,7 +38,7 @@ pub(crate) async fn upload(guest: &Arc<Guest>, request: Request<Incoming>) -> An
 async fn store(
     guest: &Arc<Guest>,
     query: &Query,
-    request: Request<Incoming>,
+    request: Request<Question>,
 ) -> Result<Vec<WrittenFile>, Refusal> {
     let settings = guest.settings().clone();
     let signed = Signed {

@@ -5,11 +5,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::question::Question;
+use futures::StreamExt as _;
 use http::Request;
-use hyper::body::Incoming;
 use sandbar_wire::envd::filesystem::{
-    EntryInfo, LIST_DIR, ListDirRequest, ListDirResponse, MAKE_DIR, MOVE, MakeDirRequest, MakeDirResponse,
-    MoveRequest, MoveResponse, REMOVE, RemoveRequest, RemoveResponse, STAT, StatRequest, StatResponse,
+    CREATE_WATCHER, CreateWatcherRequest, CreateWatcherResponse, EntryInfo, FilesystemEvent,
+    GET_WATCHER_EVENTS, GetWatcherEventsRequest, GetWatcherEventsResponse, LIST_DIR, ListDirRequest,
+    ListDirResponse, MAKE_DIR, MOVE, MakeDirRequest, MakeDirResponse, MoveRequest, MoveResponse, REMOVE,
+    REMOVE_WATCHER, RemoveRequest, RemoveResponse, RemoveWatcherRequest, RemoveWatcherResponse, STAT,
+    StatRequest, StatResponse, WATCH_DIR, WatchDirRequest, WatchDirResponse,
 };
 use sandbar_wire::envd::{Code, RpcError};
 
@@ -19,29 +23,37 @@ use super::list::list;
 use crate::accounts::{Accounts, User};
 use crate::auth;
 use crate::body::Answer;
-use crate::connect::{Context, unary};
+use crate::connect::{Context, Messages, server_stream, unary};
 use crate::guest::{Guest, Settings};
 use crate::paths;
+use crate::watch::{self, Wanted, Watchers};
 
 /// All methods of the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     guest: Arc<Guest>,
+    watchers: Arc<Watchers>,
 }
 
 impl Service {
     pub(crate) fn new(guest: Arc<Guest>) -> Self {
-        Self { guest }
+        Self { guest, watchers: Arc::default() }
     }
 
     /// Answers a call to one of the service's paths, `None` for any other path.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Option<Answer> {
+    pub(crate) async fn answer(&self, request: Request<Question>) -> Option<Answer> {
         Some(match request.uri().path() {
             STAT => unary(request, |context, message| self.stat(context, message)).await,
             MAKE_DIR => unary(request, |context, message| self.make_dir(context, message)).await,
             MOVE => unary(request, |context, message| self.move_entry(context, message)).await,
             LIST_DIR => unary(request, |context, message| self.list_dir(context, message)).await,
             REMOVE => unary(request, |context, message| self.remove(context, message)).await,
+            WATCH_DIR => server_stream(request, |context, message| self.watch_dir(context, message)).await,
+            CREATE_WATCHER => unary(request, |context, message| self.create_watcher(context, message)).await,
+            GET_WATCHER_EVENTS => {
+                unary(request, |context, message| self.watcher_events(context, message)).await
+            }
+            REMOVE_WATCHER => unary(request, |_, message| self.remove_watcher(message)).await,
             _ => return None,
         })
     }
@@ -116,6 +128,71 @@ impl Service {
         Ok(RemoveResponse {})
     }
 
+    async fn watch_dir(
+        &self,
+        context: Context,
+        request: WatchDirRequest,
+    ) -> Result<Messages<WatchDirResponse>, RpcError> {
+        let (keepalive, legacy) = (context.keepalive, context.legacy);
+        let messages = self.run(context, move |caller| {
+            let wanted = Wanted {
+                path: caller.resolve(&request.path)?,
+                recursive: request.recursive,
+                include_entry: request.include_entry,
+                allow_network_mounts: request.allow_network_mounts,
+            };
+            Ok(watch::stream(wanted, keepalive)?)
+        });
+        let messages = messages.await?;
+        if !legacy {
+            return Ok(messages);
+        }
+        Ok(Box::pin(messages.map(|message| {
+            message.map(|message| WatchDirResponse {
+                filesystem: message.filesystem.map(reduced_event),
+                ..message
+            })
+        })))
+    }
+
+    async fn create_watcher(
+        &self,
+        context: Context,
+        request: CreateWatcherRequest,
+    ) -> Result<CreateWatcherResponse, RpcError> {
+        let watchers = self.watchers.clone();
+        let id = self.run(context, move |caller| {
+            let wanted = Wanted {
+                path: caller.resolve(&request.path)?,
+                recursive: request.recursive,
+                include_entry: request.include_entry,
+                allow_network_mounts: request.allow_network_mounts,
+            };
+            Ok(watchers.create(wanted)?)
+        });
+        Ok(CreateWatcherResponse { watcher_id: id.await? })
+    }
+
+    async fn watcher_events(
+        &self,
+        context: Context,
+        request: GetWatcherEventsRequest,
+    ) -> Result<GetWatcherEventsResponse, RpcError> {
+        let watchers = self.watchers.clone();
+        let taken = tokio::task::spawn_blocking(move || watchers.take(&request.watcher_id));
+        let mut events =
+            taken.await.map_err(|_| RpcError::new(Code::Internal, "watch task ended early"))??;
+        if context.legacy {
+            events = events.into_iter().map(reduced_event).collect();
+        }
+        Ok(GetWatcherEventsResponse { events })
+    }
+
+    async fn remove_watcher(&self, request: RemoveWatcherRequest) -> Result<RemoveWatcherResponse, RpcError> {
+        self.watchers.remove(&request.watcher_id)?;
+        Ok(RemoveWatcherResponse {})
+    }
+
     /// Runs an operation where it may block, with what it needs to know about its caller.
     async fn run<T: Send + 'static>(
         &self,
@@ -130,6 +207,11 @@ impl Service {
         });
         done.await.map_err(|_| RpcError::new(Code::Internal, "filesystem task ended early"))?
     }
+}
+
+/// What the first protocol version knew of an event.
+fn reduced_event(event: FilesystemEvent) -> FilesystemEvent {
+    FilesystemEvent { entry: None, ..event }
 }
 
 /// On whose behalf an operation runs.

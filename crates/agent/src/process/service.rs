@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::question::Question;
 use futures::stream;
 use http::Request;
-use hyper::body::Incoming;
 use nix::errno::Errno;
 use nix::sys::signal;
 use sandbar_wire::envd::process::{
@@ -46,7 +46,7 @@ impl Service {
     }
 
     /// Answers a call to one of the service's paths, `None` for any other path.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Option<Answer> {
+    pub(crate) async fn answer(&self, request: Request<Question>) -> Option<Answer> {
         Some(match request.uri().path() {
             START => server_stream(request, |context, message| self.start(context, message)).await,
             CONNECT => server_stream(request, |context, message| self.connect(context, message)).await,
