@@ -21,11 +21,8 @@ pub struct GuestNetwork {
 
 impl GuestNetwork {
     /// `169.254.0.21/30` behind `169.254.0.22`.
-    pub const STANDARD: Self = Self {
-        address: Ipv4Addr::new(169, 254, 0, 21),
-        prefix: 30,
-        gateway: Ipv4Addr::new(169, 254, 0, 22),
-    };
+    pub const STANDARD: Self =
+        Self { address: Ipv4Addr::new(169, 254, 0, 21), prefix: 30, gateway: Ipv4Addr::new(169, 254, 0, 22) };
 }
 
 /// A network that one sandbox holds from start to stop.

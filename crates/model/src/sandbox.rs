@@ -158,7 +158,10 @@ mod tests {
 
     #[test]
     fn kill_wins_during_start_and_releases_once() {
-        check("kill ready kill exit released", "stopping! (not possible while the sandbox is stopping) stopping stopping stopped");
+        check(
+            "kill ready kill exit released",
+            "stopping! (not possible while the sandbox is stopping) stopping stopping stopped",
+        );
     }
 
     #[test]

@@ -114,9 +114,8 @@ fn check_identifier(part: &str) -> Result<(), TemplateRefError> {
 }
 
 fn check_tag(tag: &str) -> Result<(), TemplateRefError> {
-    let fits = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
-    };
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
     if tag.is_empty() || !tag.bytes().all(fits) || uuid::Uuid::parse_str(tag).is_ok() {
         return Err(TemplateRefError::BadTag(tag.to_owned()));
     }

@@ -53,7 +53,8 @@ fn imports(metadata: &Metadata) -> anyhow::Result<Table> {
     }
     let mut table = Table::new();
     for package in &metadata.packages {
-        let ours = package.dependencies.iter().filter(|d| d.path.is_some() && d.kind.as_deref() != Some("dev"));
+        let ours =
+            package.dependencies.iter().filter(|d| d.path.is_some() && d.kind.as_deref() != Some("dev"));
         let ours = ours.filter_map(|d| folders.get(d.name.as_str()).cloned()).collect();
         table.insert(folder(package)?, ours);
     }
