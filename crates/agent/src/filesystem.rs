@@ -9,4 +9,5 @@ mod list;
 mod permissions;
 mod service;
 
+pub(crate) use entry::entry_info;
 pub(crate) use service::Service;

@@ -34,7 +34,7 @@ pub const PORT: u16 = 49983;
 ///
 /// Plain `x.y.z`: clients refuse suffixes. The highest version whose features are all implemented; clients gate
 /// file metadata on 0.6.2, entries in watch events on 0.6.3 and watching network mounts on 0.6.4.
-pub const VERSION: &str = "0.5.14";
+pub const VERSION: &str = "0.6.4";
 
 /// Header that carries the agent's access token.
 pub const ACCESS_TOKEN_HEADER: &str = "x-access-token";

@@ -5,6 +5,7 @@ use std::io;
 use sandbar_wire::envd::{Code, RpcError};
 
 use crate::paths::{EnsureDirError, ForeignHome};
+use crate::watch::WatchError;
 
 /// A failed filesystem call.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub(super) enum Error {
     LinkLoop(String),
     #[error("error creating directory: {}", with_source(.0))]
     EnsureDir(#[from] EnsureDirError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: String, source: io::Error },
 }
@@ -45,13 +48,19 @@ impl Error {
             Self::NotFound(_) | Self::SourceNotFound(_) => Code::NotFound,
             Self::DirectoryExists(_) => Code::AlreadyExists,
             Self::LinkLoop(_) => Code::FailedPrecondition,
-            Self::DestinationIsDirectory(_) | Self::EnsureDir(_) | Self::Io { .. } => Code::Internal,
+            Self::DestinationIsDirectory(_) | Self::EnsureDir(_) | Self::Watch(_) | Self::Io { .. } => {
+                Code::Internal
+            }
         }
     }
 }
 
 impl From<Error> for RpcError {
     fn from(error: Error) -> Self {
+        let error = match error {
+            Error::Watch(error) => return error.into(),
+            error => error,
+        };
         RpcError::new(error.code(), error.to_string())
     }
 }

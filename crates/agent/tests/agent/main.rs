@@ -13,3 +13,4 @@ mod guest;
 mod process;
 mod protocol;
 mod sudo;
+mod watch;
