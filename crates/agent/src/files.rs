@@ -5,6 +5,7 @@
 
 mod accept;
 mod blocks;
+mod compose;
 mod condition;
 mod content_type;
 mod disposition;
@@ -15,5 +16,6 @@ mod query;
 mod upload;
 mod volume;
 
+pub(crate) use compose::compose;
 pub(crate) use download::download;
 pub(crate) use upload::upload;

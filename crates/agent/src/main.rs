@@ -25,6 +25,7 @@ mod cors;
 mod files;
 mod filesystem;
 mod first;
+mod forward;
 mod guest;
 mod metadata;
 mod paths;
@@ -36,7 +37,7 @@ mod serve;
 mod sudo;
 mod watch;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -59,6 +60,9 @@ struct Arguments {
     /// Address to listen on.
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))]
     listen: SocketAddr,
+    /// The guest's address that servers on loopback are made reachable at.
+    #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::new(169, 254, 0, 21)))]
+    forward_address: IpAddr,
     /// Read one line from standard input first: the control secret, and facts about the guest.
     #[arg(long)]
     control_from_stdin: bool,
@@ -139,10 +143,11 @@ async fn run(arguments: &Arguments, guest: Arc<Guest>, children: Children) -> an
     tracing::info!(port, version = VERSION, "agent is listening");
     let stop = CancellationToken::new();
     let sudo = sudo::serve(guest.clone(), children.clone());
+    let forwarding = forward::forward(arguments.forward_address, port);
     let routes = Arc::new(Routes::new(guest, children));
     let serving = serve::serve(listener, routes, stop.clone());
     tokio::select! {
-        ((), ()) = async { tokio::join!(serving, sudo) } => {}
+        ((), (), ()) = async { tokio::join!(serving, sudo, forwarding) } => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -69,10 +69,11 @@ impl Routes {
             (&Method::GET, "/health") => body::uncached(body::status(StatusCode::NO_CONTENT)),
             (&Method::GET, "/files") => files::download(&self.guest, request).await,
             (&Method::POST, "/files") => files::upload(&self.guest, request).await,
+            (&Method::POST, "/files/compose") => files::compose(&self.guest, request).await,
             (&Method::GET, "/metrics") => body::uncached(body::json(&self.meter.measure())),
             (&Method::GET, "/envs") => body::uncached(body::json(&self.guest.settings().global_vars())),
             (&Method::POST, "/init") => control::init(&self.guest, request).await,
-            (_, "/health" | "/files" | "/metrics" | "/envs" | "/init") => {
+            (_, "/health" | "/files" | "/files/compose" | "/metrics" | "/envs" | "/init") => {
                 body::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
             }
             (_, path) if path.starts_with("/process.Process/") => {

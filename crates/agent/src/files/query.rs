@@ -42,7 +42,16 @@ impl Query {
 
 /// The user a transfer is made as. The one in `Authorization` means nothing here.
 pub(super) fn user_of(query: &Query, settings: &Settings, accounts: &Accounts) -> Result<User, Refusal> {
-    let named = query.username.as_deref().filter(|name| !name.is_empty());
+    find_user(query.username.as_deref(), settings, accounts)
+}
+
+/// The user with this name, or the default one where none is named.
+pub(super) fn find_user(
+    named: Option<&str>,
+    settings: &Settings,
+    accounts: &Accounts,
+) -> Result<User, Refusal> {
+    let named = named.filter(|name| !name.is_empty());
     auth::caller(named, settings, accounts).map_err(|unknown| {
         let name = match unknown {
             UnknownUser::Named(name) | UnknownUser::Default(name) => name,

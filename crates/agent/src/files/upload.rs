@@ -21,7 +21,7 @@ use crate::auth;
 use crate::body::{self, Answer, Refusal};
 use crate::guest::{Guest, Settings};
 use crate::metadata::{self, Metadata};
-use crate::paths;
+use crate::paths::{self, EnsureDirError};
 
 /// Stores the file or files in the body.
 pub(crate) async fn upload(guest: &Arc<Guest>, request: Request<Question>) -> Answer {
@@ -186,10 +186,7 @@ impl Uploader {
 fn open_owned(path: &str, user: &User) -> Result<File, Refusal> {
     let failed =
         |action: &str, error: &io::Error| refuse_io(error, 0, &format!("error {action} '{path}': {error}"));
-    paths::ensure_dirs(Path::new(paths::parent(path)), user).map_err(|error| match error.io() {
-        Some(source) => refuse_io(source, 0, &format!("error ensuring directories: {error}: {source}")),
-        None => Refusal::bad_request(error.to_string()),
-    })?;
+    paths::ensure_dirs(Path::new(paths::parent(path)), user).map_err(|error| refuse_dirs(&error))?;
     let exists = match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             return Err(Refusal::bad_request(format!("path is a directory: {path}")));
@@ -209,8 +206,16 @@ fn open_owned(path: &str, user: &User) -> Result<File, Refusal> {
     Ok(file)
 }
 
+/// Directories that cannot be made: what is in the way is the caller's mistake, the rest is not.
+pub(super) fn refuse_dirs(error: &EnsureDirError) -> Refusal {
+    match error.io() {
+        Some(source) => refuse_io(source, 0, &format!("error ensuring directories: {error}: {source}")),
+        None => Refusal::bad_request(error.to_string()),
+    }
+}
+
 /// A full disk is its own status: clients tell people about it.
-fn refuse_io(error: &io::Error, attempted_bytes: u64, message: &str) -> Refusal {
+pub(super) fn refuse_io(error: &io::Error, attempted_bytes: u64, message: &str) -> Refusal {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => {
             let message =

@@ -290,3 +290,36 @@ fn metadata_is_stored_replaced_and_removed() {
     assert_eq!(refused.status, 400);
     assert_eq!(guest.filesystem("Stat", json!({"path": "g"})).status, 404);
 }
+
+/// Case 107.
+#[test]
+fn files_are_composed_whole_or_not_at_all() {
+    let guest = Guest::start();
+    guest.run("cd; printf 1 > one; printf 2 > two; printf old > all");
+    let compose = |sources: &[&str], destination: &str| {
+        let request = json!({"source_paths": sources, "destination": destination});
+        guest.post("/files/compose", &[], request.to_string().as_bytes())
+    };
+    assert_eq!(compose(&["one", "gone"], "all").status, 404);
+    assert_eq!(guest.run("cd; cat one all"), "1old");
+    assert_eq!(
+        compose(&["one", "two"], "new/all").json(),
+        json!({"path": "/home/user/new/all", "name": "all", "type": "file"})
+    );
+    assert_eq!(
+        guest.run("cd; cat new/all; stat -c '%a %U' new/all; ls new; test ! -e one && test ! -e two"),
+        "12644 user\nall\n"
+    );
+    for (sources, destination) in
+        [(&[][..], "x"), (&["all"], ""), (&["all"], "./all"), (&["demo"], "x"), (&["~root/x"], "x")]
+    {
+        assert_eq!(compose(sources, destination).status, 400, "{sources:?} {destination}");
+    }
+    assert_eq!(guest.post("/files/compose", &[], b"{").status, 400);
+    assert_eq!(
+        guest
+            .post("/files/compose", &[], br#"{"source_paths":["all"],"destination":"y","username":"ghost"}"#)
+            .status,
+        401
+    );
+}

@@ -39,6 +39,7 @@ rm -f /usr/local/bin/sudo; ln -s "$PWD/bin/agent" /usr/local/bin/sudo
 mount --bind home /home; mount --bind root /root; mount --bind run /run
 mount --bind tmp /tmp
 mount -t tmpfs tmpfs /sys/fs/cgroup
+test "$(readlink /proc/1/ns/net)" = "$HOST_NET" || ip link set lo up
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec "$PWD/bin/agent" --listen 127.0.0.1:0 --port-file "$test_dir/port" "$@"
 "#;
@@ -74,7 +75,18 @@ impl Guest {
         Self::boot(false)
     }
 
+    /// A guest with a network of its own, which the calling thread moves into.
+    pub(crate) fn networked(arguments: &[&str]) -> Self {
+        let guest = Self::boot_with(false, &["--net"], arguments);
+        assert_eq!(guest.init(&json!({"defaultUser": "user"})).status, 204);
+        guest
+    }
+
     fn boot(hosted: bool) -> Self {
+        Self::boot_with(hosted, &[], &[])
+    }
+
+    fn boot_with(hosted: bool, namespaces: &[&str], arguments: &[&str]) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces: run them as root");
         // Not below /tmp, which the guest has for itself.
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -83,9 +95,12 @@ impl Guest {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"])
+            .args(namespaces)
             .args(["bash", "-c", SCRIPT])
             .arg(directory.path())
             .arg(env!("CARGO_BIN_EXE_sandbar-agent"))
+            .args(arguments)
+            .env("HOST_NET", std::fs::read_link("/proc/self/ns/net").unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
         if hosted {
@@ -102,6 +117,10 @@ impl Guest {
         }
         let port_file = directory.path().join("port");
         let port = wait_for("the agent's port", || std::fs::read_to_string(&port_file).ok()?.parse().ok());
+        if namespaces.contains(&"--net") {
+            let network = std::fs::File::open(format!("/proc/{}/ns/net", unshare.id())).unwrap();
+            nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        }
         Self { unshare, directory, port }
     }
 

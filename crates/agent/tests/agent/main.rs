@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod files;
 mod filesystem;
+mod forward;
 mod guest;
 mod process;
 mod protocol;

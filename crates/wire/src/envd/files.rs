@@ -29,6 +29,19 @@ pub enum FileKind {
     File,
 }
 
+/// Body of `POST /files/compose`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ComposeRequest {
+    /// Files to join, in this order. They are removed afterwards.
+    pub source_paths: Vec<String>,
+    /// Where the result goes.
+    pub destination: String,
+    /// The user it belongs to; the default user when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+}
+
 /// What a signature allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
