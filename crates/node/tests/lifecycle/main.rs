@@ -49,15 +49,15 @@ async fn the_guest_gets_the_secret_and_the_agent_is_told_who_it_is() {
 async fn a_start_that_fails_at_any_step_leaves_nothing() {
     let world = World::new().await;
     let node = world.open().await;
-    let cases: [(&str, Box<dyn Fn()>); 5] = [
-        ("lease network", Box::new(|| world.network.fail(NetworkStep::Lease, 1))),
-        ("mount root", Box::new(|| world.disks.fail(DiskStep::HoldRoot, 1))),
-        ("make scratch disk", Box::new(|| world.disks.fail(DiskStep::MakeScratch, 1))),
-        ("boot guest", Box::new(|| world.engine.fail(FakeStep::Boot, 1))),
-        ("initialise agent", Box::new(|| world.agent.set_mood(AgentMood::Refuses))),
-    ];
-    for (want, inject) in cases {
-        inject();
+    let steps = ["lease network", "mount root", "make scratch disk", "boot guest", "initialise agent"];
+    for want in steps {
+        match want {
+            "lease network" => world.network.fail(NetworkStep::Lease, 1),
+            "mount root" => world.disks.fail(DiskStep::HoldRoot, 1),
+            "make scratch disk" => world.disks.fail(DiskStep::MakeScratch, 1),
+            "boot guest" => world.engine.fail(FakeStep::Boot, 1),
+            _ => world.agent.set_mood(AgentMood::Refuses),
+        }
         match node.start(spec("i1")).await {
             Err(StartError::Step { step, .. }) => assert_eq!(step, want),
             other => panic!("{want}: {other:?}"),
