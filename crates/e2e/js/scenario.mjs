@@ -382,6 +382,29 @@ const files = {
     equal(await out('stat -c %U /root/secret', { user: 'root' }), 'root')
   },
 
+  // What a file was labelled with is told until it is written again without labels.
+  async files_metadata() {
+    const written = await sandbox.files.write('labelled', 'x', { metadata: { author: 'me' } })
+    equal(written.metadata, { author: 'me' })
+    equal((await sandbox.files.getInfo('labelled')).metadata, { author: 'me' })
+    await sandbox.files.write('labelled', 'y')
+    equal((await sandbox.files.getInfo('labelled')).metadata ?? {}, {})
+  },
+
+  // Changes in a directory, and below it, are told while they happen.
+  async files_watch() {
+    await sandbox.files.makeDir('watched/below')
+    const seen = new Set()
+    const handle = await sandbox.files.watchDir(
+      'watched',
+      (event) => void seen.add(`${event.type} ${event.name}`),
+      { recursive: true }
+    )
+    await sandbox.files.write('watched/below/new.txt', 'x')
+    await until(() => seen.has('create below/new.txt') && seen.has('write below/new.txt'))
+    await handle.stop()
+  },
+
   // A URL with a signature works for programs that hold no token, and only for what was signed.
   async files_signed_urls() {
     await sandbox.files.write('signed.txt', 'by url')

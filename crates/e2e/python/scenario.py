@@ -533,6 +533,39 @@ async def files_as_root(run):
 
 
 @check
+async def files_metadata(run):
+    """What a file was labelled with is told until it is written again without labels."""
+    files = run.sandbox.files
+    written = await settle(files.write("labelled", "x", metadata={"author": "me"}))
+    equal(written.metadata, {"author": "me"})
+    equal((await settle(files.get_info("labelled"))).metadata, {"author": "me"})
+    await settle(files.write("labelled", "y"))
+    equal((await settle(files.get_info("labelled"))).metadata or {}, {})
+
+
+@check
+async def files_watch(run):
+    """Changes in a directory, and below it, are told while they happen."""
+    files = run.sandbox.files
+    await settle(files.make_dir("watched/below"))
+    events = []
+    if run.asynchronous:
+        handle = await files.watch_dir("watched", on_event=events.append, recursive=True)
+    else:
+        handle = files.watch_dir("watched", recursive=True)
+    await settle(files.write("watched/below/new.txt", "x"))
+
+    async def told():
+        if not run.asynchronous:
+            events.extend(handle.get_new_events())
+        seen = {(event.type.value, event.name) for event in events}
+        return {("create", "below/new.txt"), ("write", "below/new.txt")} <= seen
+
+    await until(told)
+    await settle(handle.stop())
+
+
+@check
 async def files_signed_urls(run):
     """A URL with a signature works for programs that hold no token, and only for what was signed."""
     await settle(run.sandbox.files.write("signed.txt", "by url"))
