@@ -40,6 +40,8 @@ pub(super) struct Process {
     pub(super) input: InputSide,
     /// Cancelled when the end of the process itself is enough: its output need not reach its end.
     pub(super) cut_short: CancellationToken,
+    /// Cancelled when it is no longer among the live.
+    pub(super) finished: CancellationToken,
 }
 
 /// Where input for a process goes.

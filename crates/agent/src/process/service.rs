@@ -30,6 +30,9 @@ use crate::connect::{Context, Inbound, Messages, client_stream, server_stream, u
 use crate::guest::Guest;
 use crate::reaper::Children;
 
+/// How long the answer to a kill waits for the end of the process.
+const KILLED_WAIT: Duration = Duration::from_secs(2);
+
 /// All methods of the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
@@ -154,9 +157,16 @@ impl Service {
         // Also when the program has ended and only a child of it holds the output open: then this lets go of it.
         process.cut_short.cancel();
         match self.children.signal(process.pid, signal) {
-            Ok(_) | Err(Errno::ESRCH) => Ok(SendSignalResponse {}),
-            Err(errno) => Err(RpcError::new(Code::Internal, format!("error sending signal: {errno}"))),
+            Ok(_) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                return Err(RpcError::new(Code::Internal, format!("error sending signal: {errno}")));
+            }
         }
+        if signal == signal::Signal::SIGKILL {
+            // Whoever lists processes next must not find it any more. It may take longer; then so be it.
+            let _ = tokio::time::timeout(KILLED_WAIT, process.finished.cancelled()).await;
+        }
+        Ok(SendSignalResponse {})
     }
 
     async fn close_stdin(&self, request: CloseStdinRequest) -> Result<CloseStdinResponse, RpcError> {

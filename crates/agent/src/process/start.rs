@@ -149,6 +149,7 @@ pub(super) fn start(plan: Plan, children: &Children) -> Result<Started, StartErr
         fanout: Fanout::default(),
         input,
         cut_short: CancellationToken::new(),
+        finished: CancellationToken::new(),
     };
     Ok(Started { process: Arc::new(process), output, child })
 }

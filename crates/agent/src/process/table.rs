@@ -60,6 +60,7 @@ impl Table {
         let mut inner = self.lock();
         if let Some((start, process)) = inner.live.remove(&pid) {
             inner.retained.insert(pid, Retained { start, tag: process.tag.clone(), end });
+            process.finished.cancel();
         }
     }
 
@@ -147,6 +148,7 @@ mod tests {
             fanout: Fanout::default(),
             input: InputSide::Pipe(Default::default()),
             cut_short: Default::default(),
+            finished: Default::default(),
         })
     }
 
