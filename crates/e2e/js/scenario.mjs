@@ -228,7 +228,7 @@ const commands = {
 
   async run_timeout() {
     const started = performance.now()
-    await raised(TimeoutError, () => out('sleep 31.25', { timeoutMs: 1_000 }))
+    await raised(TimeoutError, () => out('sleep 0.5; echo; sleep 31.25', { timeoutMs: 1_000 }))
     const took = performance.now() - started
     assert(took > 800 && took < 5_000, `${took}`)
     await until(async () => !(await out('ps -eo args | grep -v grep || true')).includes('sleep 31.25'))
