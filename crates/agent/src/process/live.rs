@@ -92,7 +92,7 @@ impl Process {
         }
     }
 
-    /// Changes the terminal's window, and tells the programs on it.
+    /// Changes the terminal's window, and tells the programs on it. Blocks shortly: it looks who is on it.
     pub(super) fn resize(&self, size: PtySize) -> Result<(), InputError> {
         self.terminal()?.resize(window(size)).map_err(InputError::Write)?;
         tell_session(self.pid);

@@ -111,7 +111,10 @@ impl Service {
     async fn update(&self, request: UpdateRequest) -> Result<UpdateResponse, RpcError> {
         let process = self.table.find(request.process.as_ref())?;
         if let Some(pty) = request.pty {
-            process.resize(pty.size.unwrap_or_default()).map_err(internal)?;
+            let resized = tokio::task::spawn_blocking(move || process.resize(pty.size.unwrap_or_default()));
+            let resized =
+                resized.await.map_err(|_| RpcError::new(Code::Internal, "resize task ended early"))?;
+            resized.map_err(internal)?;
         }
         Ok(UpdateResponse {})
     }

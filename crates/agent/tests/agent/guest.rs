@@ -124,7 +124,7 @@ impl Guest {
         Self { unshare, directory, port }
     }
 
-    /// The file system of the guest as the host sees it.
+    /// Output of a shell script in the guest, run by root. It must succeed.
     pub(crate) fn run_root(&self, script: &str) -> String {
         self.run_as("root", script)
     }
@@ -197,6 +197,20 @@ impl Guest {
         self.post("/init", &[("x-sandbar-control", CONTROL_SECRET)], request.to_string().as_bytes())
     }
 
+    /// A directory that the guest's root and the test share.
+    pub(crate) fn shared_directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// Asks the guest's first process to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        let unshare = self.unshare.id();
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        let first = nix::unistd::Pid::from_raw(children.trim().parse().unwrap());
+        nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGTERM).unwrap();
+        wait_for("the guest to end", || self.unshare.try_wait().unwrap());
+    }
+
     /// Ids of the processes that the agent lists.
     pub(crate) fn listed(&self) -> Vec<u64> {
         let answer = self.process("List", json!({})).json();
@@ -210,7 +224,6 @@ impl Drop for Guest {
         // The kernel ends everything in the namespaces with their first process, and their mounts with them.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
-        let _ = self.directory.path();
     }
 }
 

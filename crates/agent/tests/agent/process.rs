@@ -510,3 +510,15 @@ fn twenty_at_once_each_get_their_own_output() {
         }
     });
 }
+
+#[test]
+fn everything_ends_with_the_agent_and_may_say_goodbye() {
+    let mut guest = Guest::start();
+    let note = guest.shared_directory().join("note");
+    let script =
+        format!("trap 'echo bye > {}; exit' TERM; echo up; while :; do sleep 0.01; done", note.display());
+    let mut events = guest.shell_as("root", &script);
+    events.wait_output("up\n");
+    guest.terminate();
+    assert_eq!(std::fs::read_to_string(note).unwrap(), "bye\n");
+}
