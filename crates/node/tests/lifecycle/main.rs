@@ -4,13 +4,21 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar_engine::{Exit, FakeStep};
-use sandbar_model::{Node, NodeEvent, StartError, StopReason};
-use sandbar_node::AtShutdown;
+use sandbar_model::{Node, NodeEvent, StartError, Started, StopReason};
+use sandbar_node::{AtShutdown, LocalNode};
+use tokio::task::JoinHandle;
 
 use world::{AgentMood, DiskStep, NetworkStep, World, spec, within};
+
+/// Begins a start that the test does not wait for.
+fn start_beside(node: &Arc<LocalNode>, id: &str) -> JoinHandle<Result<Started, StartError>> {
+    let (node, spec) = (Arc::clone(node), spec(id));
+    tokio::spawn(async move { node.start(spec).await })
+}
 
 #[tokio::test]
 async fn a_sandbox_starts_is_listed_and_leaves_nothing() {
@@ -71,10 +79,7 @@ async fn a_kill_wins_while_the_agent_is_silent() {
     let world = World::new().await;
     let node = world.open().await;
     world.agent.set_mood(AgentMood::Silent);
-    let starting = tokio::spawn({
-        let node = node.clone();
-        async move { node.start(spec("i1")).await }
-    });
+    let starting = start_beside(&node, "i1");
     world.until("the guest is booted", |world| world.engine.booted(&"i1".parse().unwrap()).is_some()).await;
     within(node.stop(&"i1".parse().unwrap(), StopReason::Requested)).await.unwrap();
     assert!(matches!(within(starting).await.unwrap(), Err(StartError::Killed { .. })));
@@ -86,10 +91,7 @@ async fn a_kill_wins_while_the_engine_boots() {
     let world = World::new().await;
     let node = world.open().await;
     world.engine.hold(FakeStep::Boot);
-    let starting = tokio::spawn({
-        let node = node.clone();
-        async move { node.start(spec("i1")).await }
-    });
+    let starting = start_beside(&node, "i1");
     world
         .until("the record is written", |world| world.holdings().iter().any(|held| held == "journal i1"))
         .await;
@@ -104,10 +106,7 @@ async fn a_caller_that_hangs_up_changes_nothing() {
     let world = World::new().await;
     let node = world.open().await;
     world.agent.set_mood(AgentMood::Silent);
-    let starting = tokio::spawn({
-        let node = node.clone();
-        async move { node.start(spec("i1")).await }
-    });
+    let starting = start_beside(&node, "i1");
     world.until("the guest is booted", |world| world.engine.booted(&"i1".parse().unwrap()).is_some()).await;
     starting.abort();
     world.agent.set_mood(AgentMood::Answers);
@@ -131,10 +130,7 @@ async fn a_guest_that_ends_during_its_start_fails_the_start() {
     let world = World::new().await;
     let node = world.open().await;
     world.agent.set_mood(AgentMood::Silent);
-    let starting = tokio::spawn({
-        let node = node.clone();
-        async move { node.start(spec("i1")).await }
-    });
+    let starting = start_beside(&node, "i1");
     world.until("the guest is booted", |world| world.engine.booted(&"i1".parse().unwrap()).is_some()).await;
     world.engine.end(&"i1".parse().unwrap(), Exit::Code(1));
     assert!(matches!(within(starting).await.unwrap(), Err(StartError::Step { .. })));
@@ -190,10 +186,7 @@ async fn a_new_server_removes_what_has_died_or_was_never_promised() {
     let node = world.open().await;
     node.start(spec("i1")).await.unwrap();
     world.agent.set_mood(AgentMood::Silent);
-    let starting = tokio::spawn({
-        let node = node.clone();
-        async move { node.start(spec("i2")).await }
-    });
+    let starting = start_beside(&node, "i2");
     world.until("the guest is booted", |world| world.engine.booted(&"i2".parse().unwrap()).is_some()).await;
     // The server is gone from one moment to the next: what it had written is what the new one finds.
     let killed = world.copy_of_journal();
