@@ -207,6 +207,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
             server.api().kill(&guest.id).await
         }),
+        shared("edge::a_service_on_the_loopback_of_the_guest_is_reachable", async |server| {
+            // Row 118 of envd.md §19; guests have no IPv6 yet.
+            let guest = server.api().create(json!({})).await?;
+            guest.start("cd /etc && python3 -m http.server 3210 --bind 127.0.0.1").await?;
+            answers(&guest, 3210, "/hostname").await?;
+            server.api().kill(&guest.id).await
+        }),
     ]
 }
 
