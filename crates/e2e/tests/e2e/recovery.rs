@@ -145,6 +145,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             ensure!(here.out("echo still here").await? == "still here");
             server.api().kill(&here.id).await
         }),
+        own("recovery::a_failed_test_leaves_nothing_to_the_next", async |_| {
+            // The harness's own broom: tests rely on it after one of them has failed.
+            let other = Server::start()?;
+            other.api().create(json!({})).await?;
+            let (instance, data) = (other.instance().to_owned(), other.data_dir().to_owned());
+            kill(other.pid(), Signal::SIGKILL)?;
+            drop(other);
+            let traces = Traces::find(&instance, &data)?;
+            ensure!(traces.is_empty(), "{traces:#?}");
+            Ok(())
+        }),
         own("recovery::files_of_the_server_are_nobody_elses", async |server| {
             use std::os::unix::fs::PermissionsExt;
             let mode = |name: &str| {
