@@ -26,6 +26,7 @@ mod ready;
 mod server;
 mod settings;
 mod setup;
+mod signals;
 mod stock;
 mod terminal;
 

@@ -4,14 +4,13 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use sandbar_artifacts::{LayerStore, ScratchSettings, import_tools};
 use sandbar_control::{Control, OnShutdown, TokenSeed};
 use sandbar_db::Database;
 use sandbar_model::{InstanceId, LayerDigest, Node, Secret, SystemClock};
 use sandbar_node::{LocalNode, Parts};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -21,6 +20,7 @@ use crate::client::read_api_key;
 use crate::identity::{Identity, write_private};
 use crate::ready::Ready;
 use crate::settings::{AtShutdown, Limits, Settings};
+use crate::signals::Signals;
 use crate::stock;
 
 /// How long a guest may take from its boot to its agent's first answer, on a host that boots many at once.
@@ -58,11 +58,17 @@ pub(crate) const LIFE_EVENTS: &str = "info";
 
 impl Server {
     /// Starts everything; when this returns, the server answers.
-    pub(crate) async fn start(settings: Settings) -> anyhow::Result<Self> {
+    ///
+    /// A signal ends the building of templates, which may take minutes. The rest is quick and goes to its end; a
+    /// signal that comes then is there for [`Server::run_until`].
+    pub(crate) async fn start(settings: Settings, signals: &mut Signals) -> anyhow::Result<Self> {
         let identity = Identity::take(&settings.data_dir)?;
         Ready::remove(&settings.data_dir);
         let store = LayerStore::open(&settings.artifacts_dir)?;
-        let images = stock::ensure_all(&store, &settings).await?;
+        let images = tokio::select! {
+            images = stock::ensure_all(&store, &settings) => images?,
+            signal = signals.next() => bail!("{signal} received while templates were being built"),
+        };
         let agent = agent_binary()?;
         let guest_tools =
             import_tools(&store, &agent).with_context(|| format!("take {agent} into the store"))?;
@@ -132,13 +138,10 @@ impl Server {
         read_api_key(&self.settings.data_dir)
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then stops.
-    pub(crate) async fn run_until_signal(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    /// Runs until one of the signals, then stops.
+    pub(crate) async fn run_until(mut self, signals: &mut Signals) -> anyhow::Result<()> {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM received"),
-            _ = interrupt.recv() => info!("SIGINT received"),
+            signal = signals.next() => info!(signal, "signal received"),
             ended = &mut self.edge => {
                 ended.context("the listener failed")?;
                 info!("the listener ended");

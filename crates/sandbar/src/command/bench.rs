@@ -24,6 +24,7 @@ use crate::output::{self, Format, note};
 use crate::process::{self, Command};
 use crate::server::{self, Server};
 use crate::settings::{DataDir, ServeFlags, Settings};
+use crate::signals::Signals;
 
 /// Measure what create, run and file transfers cost here, against raw runsc.
 #[derive(Args, Debug)]
@@ -79,8 +80,12 @@ impl BenchArgs {
         };
         let mut settings = Settings::read(&scratch.0.join("server"), flags)?;
         settings.runsc_dir = self.data.data_dir.join("bin");
-        let server = Server::start(settings).await?;
-        let rows = measure(&server, &artifacts, &scratch.0, self.rounds).await;
+        let mut signals = Signals::listen()?;
+        let server = Server::start(settings, &mut signals).await?;
+        let rows = tokio::select! {
+            rows = measure(&server, &artifacts, &scratch.0, self.rounds) => rows,
+            signal = signals.next() => Err(anyhow::anyhow!("{signal} received; raw guests may be left")),
+        };
         server.stop().await?;
         match Format::choose(self.output) {
             Format::Json => output::json(&rows?)?,

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::server;
 use crate::settings::{DataDir, ServeFlags, Settings};
+use crate::signals::Signals;
 
 /// Run the server.
 #[derive(Args, Debug)]
@@ -20,8 +21,9 @@ impl ServeArgs {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         server::start_logging(server::LIFE_EVENTS);
         let settings = Settings::read(&self.data.data_dir, self.flags)?;
-        let server = server::Server::start(settings).await?;
-        server.run_until_signal().await?;
+        let mut signals = Signals::listen()?;
+        let server = server::Server::start(settings, &mut signals).await?;
+        server.run_until(&mut signals).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

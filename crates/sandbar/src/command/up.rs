@@ -14,6 +14,7 @@ use crate::process::{self, Command};
 use crate::server::{self, Server};
 use crate::settings::{DataDir, ServeFlags, Settings};
 use crate::setup::{Consent, prepare};
+use crate::signals::Signals;
 
 /// Prepare this host, run the server, and show a first sandbox.
 #[derive(Args, Debug)]
@@ -32,13 +33,14 @@ impl UpArgs {
         server::start_logging(server::LIFE_EVENTS);
         let settings = Settings::read(&self.data.data_dir, self.flags)?;
         prepare(&settings.data_dir, if self.yes { Consent::Given } else { Consent::Ask }).await?;
-        let server = Server::start(settings).await?;
+        let mut signals = Signals::listen()?;
+        let server = Server::start(settings, &mut signals).await?;
         let shown = hello(&server).await.context("run a first sandbox");
         if shown.is_ok() {
             print_settings(&server)?;
         }
         match shown {
-            Ok(()) => server.run_until_signal().await?,
+            Ok(()) => server.run_until(&mut signals).await?,
             Err(error) => {
                 server.stop().await?;
                 return Err(error);
