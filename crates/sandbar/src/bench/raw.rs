@@ -86,13 +86,23 @@ impl RawHost {
         Ok(guest)
     }
 
+    /// Removes the cgroup that the guests' own were in; `runsc` makes it on the way and leaves it.
+    pub(crate) fn remove_cgroups(&self) {
+        let Ok(roots) = Utf8Path::new(CGROUPS).read_dir_utf8() else { return };
+        let roots = roots.filter_map(Result::ok).map(|entry| entry.into_path());
+        for root in roots.chain([CGROUPS.into()]) {
+            // Only one of the two kinds of hierarchy is there, and one that holds a guest stays.
+            let _ = std::fs::remove_dir(root.join(cgroup_parent()));
+        }
+    }
+
     fn state(&self) -> Utf8PathBuf {
         self.dir.join("state")
     }
 
     /// The cgroup of a guest, below each hierarchy.
     fn cgroup(&self, id: &str) -> String {
-        format!("sandbar-bench-{}/{id}", std::process::id())
+        format!("{}/{id}", cgroup_parent())
     }
 
     fn config(&self, lease: &Lease, id: &str) -> serde_json::Value {
@@ -183,6 +193,13 @@ impl RawGuest {
             tracing::warn!(%error, "network of a raw guest was not released");
         }
     }
+}
+
+/// Where cgroup hierarchies are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+fn cgroup_parent() -> String {
+    format!("sandbar-bench-{}", std::process::id())
 }
 
 /// Waits until the agent in a guest answers.

@@ -141,6 +141,7 @@ async fn measure(
     let networks = Arc::new(networks);
     let raw = RawHost::new(find_runsc(server)?, root, scratch.join("raw"), networks);
     let rows = Bench { client, raw: raw.clone(), server, rounds }.rows().await;
+    raw.remove_cgroups();
     roots.release(&holder).await?;
     let RawHost { networks, .. } = raw;
     match Arc::try_unwrap(networks) {
